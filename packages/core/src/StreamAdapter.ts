@@ -1,0 +1,106 @@
+/**
+ * Live fan-out by room: best effort, bounded, never in the way of the producer.
+ *
+ * An adapter may lose, delay, double and reorder; whoever needs every event reads the store, told by a `Gap`, by a hole
+ * in the seqs, or by a watchdog. The hub does all three.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import { type Frame, type Gap, type Room, type RoomKind, roomName, roomsOf } from "./Envelope.ts"
+import * as SubscriberQueue from "./SubscriberQueue.ts"
+import type { AppendResult } from "./EventStore.ts"
+
+/** The live path is down; what is stored is safe. `isRetryable` says whether trying again can help. */
+export class AdapterUnavailable extends Schema.TaggedError<AdapterUnavailable>(
+  "@throughline/core/StreamAdapter/AdapterUnavailable",
+)("AdapterUnavailable", { detail: Schema.String, isRetryable: Schema.Boolean, cause: Schema.optionalKey(Schema.Defect()) }) {
+  override get message() {
+    return `the live path is not available: ${this.detail}`
+  }
+}
+
+export class StreamAdapter extends Context.Service<
+  StreamAdapter,
+  {
+    /**
+     * Hands frames of one run, in seq order, to whoever listens in the rooms now. Best effort: a success says only that
+     * the frames were handed over. Costs nothing where nobody listens.
+     */
+    readonly publish: (
+      rooms: ReadonlyArray<Room>,
+      frames: ReadonlyArray<Frame>,
+    ) => Effect.Effect<void, AdapterUnavailable>
+
+    /**
+     * Returns once the subscription is in place: every frame published from then on arrives, or a `Gap` does. The room
+     * is freed when its last listener's scope closes. The stream fails when the live path is lost for good; after a
+     * reconnect it yields a `Gap` at once.
+     */
+    readonly subscribe: (
+      room: Room,
+      queue?: SubscriberQueue.QueueOptions,
+    ) => Effect.Effect<
+      Stream.Stream<Frame | Gap, AdapterUnavailable>,
+      AdapterUnavailable | SubscriberQueue.InvalidQueueOptions,
+      Scope.Scope
+    >
+  }
+>()("@throughline/core/StreamAdapter") {}
+
+/** Publishes what was appended to its rooms of the given kinds, leaving out the rooms that the store has published to. */
+export const publishAppended = (
+  adapter: StreamAdapter["Service"],
+  appended: AppendResult,
+  kinds: ReadonlyArray<RoomKind>,
+): Effect.Effect<void, AdapterUnavailable> => {
+  const already = new Set(appended.published.map(roomName))
+  const groups: Array<{ readonly key: string; readonly rooms: ReadonlyArray<Room>; readonly frames: Array<Frame> }> = []
+  for (const frame of appended.frames) {
+    const rooms = roomsOf(frame.envelope, kinds).filter((room) => !already.has(roomName(room)))
+    if (rooms.length === 0) continue
+    const key = rooms.map(roomName).join(" ")
+    const last = groups[groups.length - 1]
+    if (last?.key === key) last.frames.push(frame)
+    else groups.push({ key, rooms, frames: [frame] })
+  }
+  return Effect.forEach(groups, ({ frames, rooms }) => adapter.publish(rooms, frames), { discard: true })
+}
+
+const makeMemory = Effect.sync((): StreamAdapter["Service"] => {
+  const rooms = new Map<string, Set<SubscriberQueue.SubscriberQueue>>()
+  return {
+    publish: (targets, frames) =>
+      Effect.sync(() => {
+        for (const target of targets) {
+          const queues = rooms.get(roomName(target))
+          if (queues !== undefined) for (const queue of queues) queue.offerAll(frames)
+        }
+      }),
+    subscribe: (room, options) =>
+      Effect.gen(function* () {
+        const queue = yield* SubscriberQueue.make(options)
+        const name = roomName(room)
+        yield* Effect.acquireRelease(
+          Effect.sync(() => {
+            const queues = rooms.get(name)
+            if (queues === undefined) rooms.set(name, new Set([queue]))
+            else queues.add(queue)
+          }),
+          () =>
+            Effect.sync(() => {
+              const queues = rooms.get(name)!
+              queues.delete(queue)
+              if (queues.size === 0) rooms.delete(name)
+            }),
+        )
+        return queue.stream
+      }),
+  }
+})
+
+/** Fan-out within this process. */
+export const layerMemory: Layer.Layer<StreamAdapter> = Layer.effect(StreamAdapter, makeMemory)

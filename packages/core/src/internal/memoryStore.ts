@@ -1,0 +1,296 @@
+/** The memory body of the event store and the archive: one log, two doors. */
+import * as Clock from "effect/Clock"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import type * as Digest from "effect/crypto/Digest"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import * as AppendRules from "../AppendRules.ts"
+import * as Cursor from "../Cursor.ts"
+import type { EventId, Frame, RunId } from "../Envelope.ts"
+import type { ArchiveItem, EventArchive } from "../EventArchive.ts"
+import * as EventFilter from "../EventFilter.ts"
+import type { AppendError, AppendRequest, AppendResult, EventStore } from "../EventStore.ts"
+import * as StoreError from "../EventStoreError.ts"
+import { unknownHead } from "../RunHead.ts"
+import { defaultBounds, type StoreOptions } from "../StoreOptions.ts"
+import { makeGeneration } from "./generation.ts"
+
+interface MemoryRun {
+  state: AppendRules.RunState
+  /** Frames of seqs `state.firstSeq` to `state.lastSeq`. */
+  frames: Array<Frame>
+  /** The position of the last trimmed frame, 0 where nothing was trimmed. */
+  trimmedPosition: number
+  readonly producers: Map<string, AppendRules.ProducerRecord>
+}
+
+const archivePage = 1000
+
+export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
+  const bounds = { ...defaultBounds, ...options.bounds }
+  const eventsPerRun = options.retention?.eventsPerRun
+  const context = yield* Effect.context<SecureRandom.SecureRandom | Digest.Digest>()
+  const random = Context.get(context, SecureRandom.SecureRandom)
+  const runs = new Map<string, MemoryRun>()
+  /** Every frame by position; frames that were trimmed or removed stay until half of the log is dead. */
+  let log: Array<Frame> = []
+  let dead = 0
+  let position = 0
+
+  const isLive = (frame: Frame): boolean => {
+    const run = runs.get(frame.envelope.runId)
+    return run !== undefined && run.frames[frame.envelope.seq - run.state.firstSeq] === frame
+  }
+
+  const bury = (frames: number): void => {
+    dead += frames
+    if (dead > 1024 && dead > log.length / 2) {
+      log = log.filter(isLive)
+      dead = 0
+    }
+  }
+
+  const store = (write: AppendRules.Write): AppendResult => {
+    const { state } = write
+    let run = runs.get(state.runId)
+    if (run === undefined) {
+      run = { state, frames: [], trimmedPosition: 0, producers: new Map() }
+      runs.set(state.runId, run)
+    }
+    const frames = AppendRules.framesOf(write.envelopes, state.generation, position + 1)
+    position += frames.length
+    for (const frame of frames) {
+      run.frames.push(frame)
+      log.push(frame)
+    }
+    run.state = state
+    if (write.producer !== undefined) run.producers.set(write.producer.id, write.producer.record)
+    const trimmed = run.frames.length - (state.lastSeq - state.firstSeq + 1)
+    if (trimmed > 0) {
+      run.trimmedPosition = run.frames[trimmed - 1]!.position!
+      run.frames.splice(0, trimmed)
+      bury(trimmed)
+    }
+    return { frames, published: [] }
+  }
+
+  const append: EventStore["Service"]["append"] = Effect.fnUntraced(function* (request) {
+    const invalid = AppendRules.checkRequest(request, bounds)
+    if (invalid !== undefined) return yield* invalid
+    const generation = yield* makeGeneration(random)
+    const now = yield* Clock.currentTimeMillis
+    // From here on nothing yields: the decision and the write are one step.
+    return yield* Effect.suspend((): Effect.Effect<AppendResult, AppendError> => {
+      const run = runs.get(request.runId)
+      const record = request.producer && run?.producers.get(request.producer.id)
+      const decision = AppendRules.decide(run?.state, record, request, { now, generation, eventsPerRun })
+      if (Result.isFailure(decision)) return Effect.fail(decision.failure)
+      if (decision.success._tag === "Write") return Effect.succeed(store(decision.success))
+      return Effect.fromResult(repeat(decision.success, request, run!))
+    })
+  })
+
+  const repeat = (
+    decision: AppendRules.Repeat,
+    request: AppendRequest,
+    run: MemoryRun,
+  ): Result.Result<AppendResult, StoreError.ProducerMismatch> => {
+    const { firstSeq, lastSeq } = decision.record
+    const stored = run.frames.slice(
+      Math.max(0, firstSeq - run.state.firstSeq),
+      Math.max(0, lastSeq - run.state.firstSeq + 1),
+    )
+    return Result.map(
+      AppendRules.repeated(
+        decision,
+        request,
+        stored.map((frame) => frame.envelope),
+      ),
+      (envelopes): AppendResult => ({
+        frames: AppendRules.framesOf(envelopes, run.state.generation, undefined).map((frame) => {
+          const kept = run.frames[frame.envelope.seq - run.state.firstSeq]
+          return kept ?? frame
+        }),
+        published: [],
+      }),
+    )
+  }
+
+  const read: EventStore["Service"]["read"] = Effect.fnUntraced(function* ({ after, limit, runId }) {
+    const invalid = AppendRules.checkLimit(runId, limit)
+    if (invalid !== undefined) return yield* invalid
+    const place = yield* Cursor.runPlace(after)
+    const run = runs.get(runId)
+    const refused = AppendRules.checkPlace(runId, run?.state, place)
+    if (refused !== undefined) return yield* refused
+    if (run === undefined) return { envelopes: [], head: unknownHead(runId) }
+    const from = place.seq + 1 - run.state.firstSeq
+    const envelopes = run.frames.slice(from, from + Math.min(limit, bounds.maxPageEvents)).map((frame) => frame.envelope)
+    envelopes.length = AppendRules.pageLength(envelopes, bounds.maxPageBytes)
+    return { envelopes, head: AppendRules.headOf(run.state) }
+  })
+
+  const heads = Effect.fnUntraced(function* (request: Parameters<EventStore["Service"]["runs"]>[0]) {
+    const invalid = AppendRules.checkLimit(undefined, request.limit)
+    if (invalid !== undefined) return yield* invalid
+    const { before, sessionId, status } = request
+    return Array.from(runs.values(), (run) => AppendRules.headOf(run.state))
+      .filter(
+        (head) =>
+          (sessionId === undefined || head.sessionId === sessionId) &&
+          (status === undefined || head.status === status) &&
+          (before === undefined || lastStartedFirst({ ...before }, head) < 0),
+      )
+      .sort(lastStartedFirst)
+      .slice(0, Math.min(request.limit, 1000))
+  })
+
+  const renew: EventStore["Service"]["renew"] = Effect.fnUntraced(function* (runIds, lease) {
+    const invalid = AppendRules.checkLease(undefined, lease, bounds)
+    if (invalid !== undefined && invalid._tag === "AppendFailed") return yield* invalid
+    const now = yield* Clock.currentTimeMillis
+    const renewed: Array<RunId> = []
+    const refused: Array<RunId> = []
+    for (const runId of new Set(runIds)) {
+      const run = runs.get(runId)
+      const state = AppendRules.renewed(run?.state, lease, now)
+      if (run === undefined || state === undefined) refused.push(runId)
+      else {
+        run.state = state
+        renewed.push(runId)
+      }
+    }
+    return { renewed, refused }
+  })
+
+  const appendWill: EventStore["Service"]["appendWill"] = Effect.fnUntraced(function* (runId, expected) {
+    const now = yield* Clock.currentTimeMillis
+    const decision = AppendRules.decideWill(runId, runs.get(runId)?.state, expected, now, eventsPerRun)
+    return store(yield* Effect.fromResult(decision))
+  })
+
+  const endAbandoned: EventStore["Service"]["endAbandoned"] = Effect.fnUntraced(function* ({ event, idleFor }) {
+    if (event.endsRun === undefined) return yield* notAnEnd
+    const now = yield* Clock.currentTimeMillis
+    const idleSince = now - Duration.toMillis(Duration.fromInputUnsafe(idleFor))
+    const results: Array<AppendResult> = []
+    for (const run of Array.from(runs.values())) {
+      const eventId = (yield* random.uuidV7()) as EventId
+      if (!AppendRules.isAbandoned(run.state, idleSince)) continue
+      results.push(store(AppendRules.ending(run.state, { ...event, eventId }, now, eventsPerRun)))
+    }
+    return results
+  })
+
+  const removeNow = (runId: RunId): boolean => {
+    const run = runs.get(runId)
+    if (run === undefined) return false
+    runs.delete(runId)
+    bury(run.frames.length)
+    return true
+  }
+
+  const ageAfterEnd = options.retention?.ageAfterEnd
+  if (ageAfterEnd !== undefined) {
+    const age = Duration.toMillis(Duration.fromInputUnsafe(ageAfterEnd))
+    const sweep = Effect.map(Clock.currentTimeMillis, (now) => {
+      for (const { state } of Array.from(runs.values())) {
+        if (state.ending !== undefined && state.lastActivityAt + age <= now) removeNow(state.runId)
+      }
+    })
+    yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(Math.min(Math.max(age / 4, 10), 60_000))))
+  }
+
+  const eventStore: EventStore["Service"] = {
+    append,
+    read,
+    head: (runId) =>
+      Effect.sync(() => {
+        const run = runs.get(runId)
+        return run === undefined ? unknownHead(runId) : AppendRules.headOf(run.state)
+      }),
+    runs: heads,
+    producer: (runId, producerId) =>
+      Effect.sync(() => {
+        const record = runs.get(runId)?.producers.get(producerId)
+        return record === undefined
+          ? Option.none()
+          : Option.some({ epoch: record.epoch, lastNumber: record.lastNumber, lastSeq: record.lastSeq })
+      }),
+    renew,
+    appendWill,
+    endAbandoned,
+    remove: (runId) => Effect.sync(() => removeNow(runId)),
+  }
+
+  /** The index of the first frame after a position. */
+  const indexAfter = (after: number): number => {
+    let low = 0
+    let high = log.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if (log[middle]!.position! <= after) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+
+  const replayPage = (filter: EventFilter.CompiledFilter, after: number, until: number) => {
+    const items: Array<ArchiveItem> = []
+    let index = indexAfter(after)
+    const end = Math.min(index + archivePage, log.length)
+    for (; index < end && log[index]!.position! <= until; index++) {
+      const frame = log[index]!
+      if (!isLive(frame) || !filter.matches(frame.envelope)) continue
+      const run = runs.get(frame.envelope.runId)!
+      if (frame.envelope.seq === run.state.firstSeq && run.trimmedPosition > after) {
+        items.push({ _tag: "Truncated", runId: run.state.runId, from: 1, to: run.state.firstSeq - 1 })
+      }
+      items.push({
+        _tag: "Event",
+        envelope: frame.envelope,
+        position: frame.position!,
+        cursor: Cursor.archive(filter.scope, frame.position!),
+        runCursor: frame.cursor,
+      })
+    }
+    const reached = index < log.length ? Math.min(log[index]!.position! - 1, until) : until
+    return { items, reached: Math.max(reached, after) }
+  }
+
+  const archive: EventArchive["Service"] = {
+    replay: ({ after, filter }) =>
+      Stream.unwrap(
+        Effect.gen(function* () {
+          const compiled = yield* EventFilter.compile(filter)
+          const start = after === undefined ? 0 : yield* Cursor.archivePosition(after, compiled.scope)
+          const until = Math.max(position, start)
+          return Stream.paginate(start, (from) =>
+            Effect.sync(() => {
+              const { items, reached } = replayPage(compiled, from, until)
+              if (reached < until) return [items, Option.some(reached)] as const
+              items.push({ _tag: "Checkpoint", position: until, cursor: Cursor.archive(compiled.scope, until) })
+              return [items, Option.none<number>()] as const
+            }),
+          )
+        }),
+      ).pipe(Stream.provideContext(context)),
+  }
+
+  return { eventStore, archive }
+})
+
+const notAnEnd = new StoreError.AppendFailed({
+  reason: new StoreError.InvalidRequest({ detail: "the event of endAbandoned must end the run (endsRun)" }),
+})
+
+/** Orders heads for `runs`: last started first, ties by run id. */
+const lastStartedFirst = (
+  left: { readonly runId: string; readonly startedAt?: number },
+  right: { readonly runId: string; readonly startedAt?: number },
+): number => (right.startedAt ?? 0) - (left.startedAt ?? 0) || (left.runId < right.runId ? 1 : left.runId > right.runId ? -1 : 0)
