@@ -1,7 +1,7 @@
 /**
  * Type-checks every `ts` fence of the docs: those in Markdown, and those in the doc comments of what is published.
  *
- * Each fence becomes a module of its own in `fences/`, under the name of the file it stands in and at the same line,
+ * Each fence becomes a module of its own in `examples/fences/`, under the name of the file it stands in and at the same line,
  * so that an error's place is its place in the docs.
  */
 import { execFileSync } from "node:child_process"
@@ -33,7 +33,7 @@ const fencesOf = (markdown: string): ReadonlyArray<Fence> =>
     code: match[2] ?? "",
   }))
 
-const out = "fences"
+const out = "examples/fences"
 rmSync(out, { recursive: true, force: true })
 
 const docs = globSync(["**/*.md", "packages/*/src/**/*.ts"], {
