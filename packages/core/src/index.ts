@@ -1,3 +1,4 @@
+export * as AgentEvents from "./AgentEvents.ts"
 export * as AppendRules from "./AppendRules.ts"
 export * as Cursor from "./Cursor.ts"
 export * as Envelope from "./Envelope.ts"
