@@ -1,0 +1,64 @@
+/**
+ * Mutants: deliberate bugs, each with the law that must catch it.
+ *
+ * A mutant is a working layer with one bug put in, usually a wrapper around the memory layer. {@link suite} checks that
+ * the named law breaks on it, and that the law holds without the bug is what the law's own suite shows. `LAWS.md` lists
+ * the mutants by their test names.
+ *
+ * ```ts
+ * import * as StreamAdapterLaws from "@throughline/testing/StreamAdapterLaws"
+ * import * as Mutant from "@throughline/testing/Mutant"
+ * import * as StreamAdapter from "@throughline/core/StreamAdapter"
+ * import * as Layer from "effect/Layer"
+ *
+ * Mutant.suite("StreamAdapter", StreamAdapterLaws.laws, [
+ *   {
+ *     bug: "publishes nothing",
+ *     law: StreamAdapterLaws.inOrder.name,
+ *     subject: Layer.effect(
+ *       StreamAdapter.StreamAdapter,
+ *       StreamAdapter.StreamAdapter.useSync((adapter) => ({ ...adapter, publish: () => Effect.void })),
+ *     ).pipe(Layer.provide(StreamAdapter.layerMemory)),
+ *   },
+ * ])
+ * ```
+ */
+import { describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Law from "./Law.ts"
+
+/** A layer with one bug, and the law that catches it. */
+export interface Mutant<in R, in Options = never> {
+  /** What the bug does, as a phrase: "forgets producers", "publishes before it appends". */
+  readonly bug: string
+  /** The name of the law that breaks. */
+  readonly law: string
+  readonly subject: Law.Subject<R, Options>
+  /** Histories the law may need to find the bug, where its own number is not enough. */
+  readonly runs?: number | undefined
+}
+
+/**
+ * Registers one vitest test per mutant, named `bug, caught by: law`, in a suite named `Mutants of service`. The test
+ * passes if the law breaks by its property; a law that merely hangs or fails to build proves nothing.
+ */
+export const suite = <R, Options>(
+  service: string,
+  laws: ReadonlyArray<Law.Law<R, Options>>,
+  mutants: ReadonlyArray<Mutant<R, Options>>,
+): void => {
+  describe(`Mutants of ${service}`, () => {
+    for (const mutant of mutants) {
+      it.live(
+        `${mutant.bug}, caught by: ${mutant.law}`,
+        Effect.fnUntraced(function* () {
+          const law = laws.find(({ name }) => name === mutant.law)
+          if (law === undefined) return yield* Law.broken(`there is no law "${mutant.law}"`)
+          const verdict = yield* law.check(mutant.subject, { runs: mutant.runs, maxShrinks: 0 })
+          yield* Law.holds(verdict._tag === "Broken", `"${law.name}" holds although the layer ${mutant.bug}`)
+        }),
+        60_000,
+      )
+    }
+  })
+}

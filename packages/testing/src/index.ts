@@ -1,0 +1,2 @@
+export * as Law from "./Law.ts"
+export * as Mutant from "./Mutant.ts"
