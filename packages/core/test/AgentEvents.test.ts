@@ -51,6 +51,12 @@ const all: ReadonlyArray<readonly [Envelope.Delivery, AgentEvent]> = [
   ["terminal", { _tag: "RunCancelled", reason: "SIGINT" }],
 ]
 
+const merged = (...events: readonly [AgentEvent, AgentEvent, ...Array<AgentEvent>]) => {
+  const { key, merge } = vocabulary.coalesce!
+  assert.strictEqual(new Set(events.map(key)).size, 1)
+  return events.reduce(merge)
+}
+
 describe("AgentEvents", () => {
   it("every kind comes back from its JSON as it was, under its tag", () => {
     for (const [, event] of all) {
@@ -79,11 +85,6 @@ describe("AgentEvents", () => {
   })
 
   it("pieces of one message, call or stream merge without losing text", () => {
-    const merged = (...events: readonly [AgentEvent, AgentEvent, ...Array<AgentEvent>]) => {
-      const { key, merge } = vocabulary.coalesce!
-      assert.strictEqual(new Set(events.map(key)).size, 1)
-      return events.reduce(merge)
-    }
     assert.deepStrictEqual(
       merged({ _tag: "TextDelta", messageId: "m", text: "a" }, { _tag: "TextDelta", messageId: "m", text: "b" }),
       { _tag: "TextDelta", messageId: "m", text: "ab" },
