@@ -2,82 +2,35 @@
  * The read side: each event of a run once, in order, to the end, whatever the live path does.
  */
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
-import type * as Stream from "effect/Stream"
-import type { CursorScopeMismatch, RunCursor } from "./Cursor.ts"
-import { type EncodedEnvelope, type Envelope, RunId, type SessionId } from "./Envelope.ts"
-import type { EventArchive, ReplayError } from "./EventArchive.ts"
-import type { Page, ReadError } from "./EventStore.ts"
-import type { VocabularyMismatch } from "./EventStoreError.ts"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as RcMap from "effect/RcMap"
+import * as Schedule from "effect/Schedule"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as Cursor from "./Cursor.ts"
+import {
+  defaultRooms,
+  type EncodedEnvelope,
+  type Envelope,
+  type RoomKind,
+  type RunId,
+  type SessionId,
+} from "./Envelope.ts"
+import { EventArchive } from "./EventArchive.ts"
+import { EventStore, type Page, type ReadError } from "./EventStore.ts"
+import * as RunFeed from "./internal/runFeed.ts"
+import * as RunReader from "./internal/runReader.ts"
+import * as SessionReader from "./internal/sessionReader.ts"
+import * as StoreAccess from "./internal/storeAccess.ts"
+import type { RunError, RunItem, SessionError, SessionItem } from "./RunItem.ts"
+import { StreamAdapter } from "./StreamAdapter.ts"
 import type { Vocabulary } from "./Vocabulary.ts"
-
-/** The run was removed while it was being read. */
-export class RunRemoved extends Schema.TaggedError<RunRemoved>("@throughline/core/SubscriptionHub/RunRemoved")(
-  "RunRemoved",
-  { runId: RunId, generation: Schema.String },
-) {
-  override get message() {
-    return `run ${this.runId} (generation ${this.generation}) was removed while it was being read`
-  }
-}
-
-/** An event; `cursor` resumes after it. `A` is the envelope: {@link EncodedEnvelope}, or `Envelope<E>` for a reader with a vocabulary. */
-export interface Event<out A> {
-  readonly _tag: "Event"
-  readonly envelope: A
-  readonly cursor: string
-}
-
-/** The replay has met the live part; once per reader, in ended runs before completing. */
-export interface CaughtUp {
-  readonly _tag: "CaughtUp"
-  /** The last seq delivered before this item: the run's head at this moment, 0 for a run that has no events yet. */
-  readonly head: number
-}
-
-/** Seqs `from` to `to` were trimmed; the reader goes on after them. */
-export interface Truncated {
-  readonly _tag: "Truncated"
-  readonly from: number
-  readonly to: number
-}
-
-export type RunItem<A> = Event<A> | CaughtUp | Truncated
-
-export type RunError = ReadError | RunRemoved | VocabularyMismatch
-
-/** An event of a session; `cursor` resumes the session after it, `runCursor` the event's run. */
-export interface SessionEvent<out A> {
-  readonly _tag: "Event"
-  readonly envelope: A
-  readonly position: number
-  readonly cursor: string
-  readonly runCursor: string
-}
-
-/** History of one of the session's runs was trimmed: seqs `from` to `to`. */
-export interface SessionTruncated {
-  readonly _tag: "Truncated"
-  readonly runId: RunId
-  readonly from: number
-  readonly to: number
-}
-
-/** All that was stored when the session was opened has been delivered; once. */
-export interface SessionCaughtUp {
-  readonly _tag: "CaughtUp"
-  readonly position: number
-  readonly cursor: string
-}
-
-export type SessionItem<A> = SessionEvent<A> | SessionTruncated | SessionCaughtUp
-
-export type SessionError = ReplayError | CursorScopeMismatch | VocabularyMismatch
 
 export interface RunOptions {
   /** Everything after this cursor, or after this seq; from the start where absent. */
-  readonly after?: RunCursor | undefined
+  readonly after?: Cursor.RunCursor | undefined
   /** What trimmed history does: fail with `HistoryTruncated` (the default), or a `Truncated` item and on. */
   readonly truncated?: "fail" | "skip" | undefined
 }
@@ -111,7 +64,7 @@ export class SubscriptionHub extends Context.Service<
      */
     readonly subscribeRun: (
       runId: RunId,
-      options: { readonly after?: RunCursor | undefined; readonly limit: number },
+      options: { readonly after?: Cursor.RunCursor | undefined; readonly limit: number },
     ) => Effect.Effect<
       { readonly replay: Page; readonly live: Stream.Stream<RunItem<EncodedEnvelope>, RunError> },
       ReadError
@@ -134,3 +87,110 @@ export class SubscriptionHub extends Context.Service<
   }
 >()("@throughline/core/SubscriptionHub") {}
 
+/** How a hub works; each has a default. */
+export interface HubOptions {
+  /** How often a run that is being watched is looked at in the store, jittered by a fifth; 5 s by default. */
+  readonly watchdog?: Duration.Input | undefined
+  /** How long an expired lease is left to its producer before the run's will is appended; 15 s by default. */
+  readonly grace?: Duration.Input | undefined
+  /** How reads of the store are retried; by default from 50 ms, doubling to 5 s, jittered, for 2 minutes in all. */
+  readonly retry?: Schedule.Schedule<unknown> | undefined
+  /** How long one read of the store may take before it counts as failed; 10 s by default. */
+  readonly readTimeout?: Duration.Input | undefined
+  /** Events in one page of a replay; 1,000 by default. */
+  readonly pageEvents?: number | undefined
+  /** Events kept of a watched run, shared by its readers, and events waiting in its live subscription; 4,096 by default. */
+  readonly bufferEvents?: number | undefined
+  /** UTF-16 units of the JSON of the events kept of a watched run; 4 Mi by default. */
+  readonly bufferSize?: number | undefined
+  /** Kinds of rooms that a will is published to; `Run` and `Session` by default. */
+  readonly rooms?: ReadonlyArray<RoomKind> | undefined
+}
+
+/** The default retry of reads: from 50 ms, doubling to 5 s, jittered, for 2 minutes in all. */
+export const defaultRetry: Schedule.Schedule<unknown> = Schedule.exponential("50 millis").pipe(
+  Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(5)))),
+  Schedule.jittered,
+  Schedule.upTo({ duration: "2 minutes" }),
+)
+
+/** Makes a hub; what it shares between readers is gone when the scope closes. */
+export const make = Effect.fnUntraced(function* (options: HubOptions = {}) {
+  const store = yield* EventStore
+  const adapter = yield* StreamAdapter
+  const watchdog = Duration.fromInputUnsafe(options.watchdog ?? "5 seconds")
+  const retry = options.retry ?? defaultRetry
+  const pageEvents = options.pageEvents ?? 1000
+  const access = StoreAccess.make(store, { retry, readTimeout: options.readTimeout ?? "10 seconds" })
+  const feedOptions: RunFeed.FeedOptions = {
+    watchdog,
+    grace: Duration.fromInputUnsafe(options.grace ?? "15 seconds"),
+    pageEvents,
+    bufferEvents: options.bufferEvents ?? 4096,
+    bufferSize: options.bufferSize ?? 4 * 1024 * 1024,
+    rooms: options.rooms ?? defaultRooms,
+  }
+  const feeds = yield* RcMap.make({
+    lookup: (runId: RunId) => RunFeed.make(runId, { store, adapter, access }, feedOptions),
+  })
+  const sessionFeeds = yield* RcMap.make({
+    lookup: (sessionId: SessionId) => SessionReader.makeFeed(sessionId, adapter),
+  })
+  const decoder = new RunReader.Decoder()
+
+  const run = (runId: RunId, runOptions: RunOptions & Partial<Typed<unknown>> = {}) =>
+    Stream.scoped(
+      Stream.fromPull(
+        Effect.map(Effect.scope, (scope) =>
+          RunReader.make(
+            {
+              runId,
+              after: runOptions.after,
+              truncated: runOptions.truncated ?? "fail",
+              vocabulary: runOptions.vocabulary,
+              pageEvents,
+            },
+            { access, decoder, feed: Scope.provide(RcMap.get(feeds, runId), scope) },
+          ),
+        ),
+      ),
+    )
+
+  const subscribeRun: SubscriptionHub["Service"]["subscribeRun"] = Effect.fnUntraced(function* (
+    runId,
+    { after, limit },
+  ) {
+    const replay = yield* access.page(runId, after ?? 0, limit)
+    const { envelopes, head } = replay
+    const { seq } = yield* Cursor.runPlace(after)
+    const last = envelopes.length === 0 ? seq : envelopes[envelopes.length - 1]!.seq
+    const next = head.generation === undefined ? last : Cursor.run(last, head.generation)
+    return { replay, live: run(runId, { after: next }) as Stream.Stream<RunItem<EncodedEnvelope>, RunError> }
+  })
+
+  const session = (
+    sessionId: SessionId,
+    sessionOptions: { readonly after?: string | undefined } & Partial<Typed<unknown>> = {},
+  ) =>
+    Stream.scoped(
+      Stream.unwrap(
+        Effect.gen(function* () {
+          const archive = yield* EventArchive
+          const feed = yield* RcMap.get(sessionFeeds, sessionId)
+          const { after, vocabulary } = sessionOptions
+          return SessionReader.stream({ sessionId, after, vocabulary, watchdog, retry }, { archive, access, feed })
+        }),
+      ),
+    )
+
+  // The overloads say by type what the one body does by option: with a vocabulary, envelopes are decoded.
+  return SubscriptionHub.of({
+    run: run as SubscriptionHub["Service"]["run"],
+    subscribeRun,
+    session: session as SubscriptionHub["Service"]["session"],
+  })
+})
+
+/** The hub over a store and an adapter. */
+export const layer = (options?: HubOptions): Layer.Layer<SubscriptionHub, never, EventStore | StreamAdapter> =>
+  Layer.effect(SubscriptionHub, make(options))

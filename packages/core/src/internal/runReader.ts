@@ -1,0 +1,261 @@
+/**
+ * One reader of one run: replays pages of the store at its own pace until it meets the shared window, then follows it.
+ *
+ * The reader's whole memory is its place and the page or slice it delivers.
+ */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import type * as Pull from "effect/Pull"
+import * as Result from "effect/Result"
+import * as Cursor from "../Cursor.ts"
+import type { EncodedEnvelope, Envelope, RunId } from "../Envelope.ts"
+import type { Page, ReadError } from "../EventStore.ts"
+import { CorruptRecord, VocabularyMismatch } from "../EventStoreError.ts"
+import { type Event, type RunError, type RunItem, RunRemoved } from "../RunItem.ts"
+import type { Vocabulary, VocabularyId } from "../Vocabulary.ts"
+import type { RunFeed } from "./runFeed.ts"
+import type { StoreAccess } from "./storeAccess.ts"
+
+export interface ReaderOptions {
+  readonly runId: RunId
+  readonly after: Cursor.RunCursor | undefined
+  readonly truncated: "fail" | "skip"
+  readonly vocabulary: Vocabulary<unknown> | undefined
+  readonly pageEvents: number
+}
+
+export interface ReaderServices {
+  readonly access: StoreAccess
+  /** The run's feed, shared, and kept as long as the reader's scope is open. */
+  readonly feed: Effect.Effect<RunFeed>
+  readonly decoder: Decoder
+}
+
+type Item = RunItem<EncodedEnvelope | Envelope<unknown>>
+type Encoded = Event<EncodedEnvelope>
+type Chunk = [Item, ...Array<Item>]
+type Step = Pull.Pull<Chunk, RunError>
+
+/** Events decoded once for all readers of a process that read the same slice with the same vocabulary. */
+export class Decoder {
+  #decoded = new WeakMap<ReadonlyArray<Encoded>, Map<Vocabulary<unknown>, Decoded>>()
+
+  decode(vocabulary: Vocabulary<unknown>, items: ReadonlyArray<Encoded>): Decoded {
+    let byVocabulary = this.#decoded.get(items)
+    if (byVocabulary === undefined) {
+      byVocabulary = new Map()
+      this.#decoded.set(items, byVocabulary)
+    }
+    const known = byVocabulary.get(vocabulary)
+    if (known !== undefined) return known
+    const decoded = decodeItems(vocabulary, items)
+    byVocabulary.set(vocabulary, decoded)
+    return decoded
+  }
+}
+
+interface Decoded {
+  readonly items: ReadonlyArray<Event<Envelope<unknown>>>
+  /** The record after `items` that could not be decoded. */
+  readonly corrupt: CorruptRecord | undefined
+}
+
+const decodeItems = (vocabulary: Vocabulary<unknown>, items: ReadonlyArray<Encoded>): Decoded => {
+  const decoded: Array<Event<Envelope<unknown>>> = []
+  for (const { cursor, envelope } of items) {
+    const event = vocabulary.decode(envelope.event)
+    if (Result.isFailure(event)) {
+      const { runId, seq } = envelope
+      return { items: decoded, corrupt: new CorruptRecord({ runId, seq, problem: event.failure }) }
+    }
+    decoded.push({ _tag: "Event", envelope: { ...envelope, event: event.success }, cursor })
+  }
+  return { items: decoded, corrupt: undefined }
+}
+
+class RunReader {
+  /** The last seq delivered. */
+  #seq = 0
+  /** The generation the reader is bound to, from its cursor or from the first thing it read. */
+  #generation: string | undefined = undefined
+  /** Whether anything was read yet: before, a cursor of another generation is the caller's, after, the run was removed. */
+  #bound = false
+  /** The highest head a page told of. */
+  #knownHead = 0
+  #started = false
+  #caughtUp = false
+  #done = false
+  #error: RunError | undefined = undefined
+  #feed: RunFeed | undefined = undefined
+  #failures = 0
+  /** The feed's look at which the feed and the reader saw different generations. */
+  #disputedAt: number | undefined = undefined
+  readonly #options: ReaderOptions
+  readonly #services: ReaderServices
+
+  constructor(options: ReaderOptions, services: ReaderServices) {
+    this.#options = options
+    this.#services = services
+  }
+
+  /** The next chunk: what can be delivered now, else what comes. */
+  next(): Step {
+    if (this.#error !== undefined) return Effect.fail(this.#error)
+    if (this.#done) return Cause.done()
+    if (!this.#started) return this.#start()
+    if (this.#feed === undefined) {
+      return this.#seq < this.#knownHead
+        ? this.#readPage()
+        : Effect.flatMap(this.#services.feed, (feed) => {
+            this.#feed = feed
+            this.#failures = feed.failures
+            return this.next()
+          })
+    }
+    return this.#follow(this.#feed)
+  }
+
+  #start(): Step {
+    return Effect.flatMap(Cursor.runPlace(this.#options.after), (place) => {
+      this.#seq = place.seq
+      this.#generation = place.generation
+      this.#started = true
+      return this.#readPage()
+    })
+  }
+
+  #follow(feed: RunFeed): Step {
+    const { window } = feed
+    const { version } = feed.signal
+    const wait = () => Effect.flatMap(feed.signal.changed(version), () => this.next())
+    if (feed.failures !== this.#failures) return Effect.fail(feed.failure!)
+    if (feed.looked === 0) return wait()
+    if (this.#generation !== undefined && this.#generation !== window.generation) {
+      return this.#dispute(feed, this.#generation) ?? wait()
+    }
+    this.#disputedAt = undefined
+    if (this.#seq < window.base) return this.#readPage()
+    if (this.#generation === undefined && window.generation !== undefined) {
+      const mismatch = this.#bind(window.generation, window.vocabulary)
+      if (mismatch !== undefined) return Effect.fail(mismatch)
+    }
+    if (this.#seq < window.head) return this.#deliver(window.after(this.#seq), window.head)
+    if (this.#seq === window.head && window.ending !== undefined) return this.#finish()
+    if (!this.#caughtUp && this.#seq >= this.#knownHead) return Effect.succeed([this.#catchUp()])
+    if (this.#seq > window.head && window.seen <= window.head) {
+      // The store is ahead of the live path; one look repairs the window for every reader.
+      window.seen = this.#seq
+      feed.poked.notify()
+    }
+    return wait()
+  }
+
+  /**
+   * The feed and the reader disagree on the generation: one of them read before a removal. A look that starts from now
+   * on settles it; `undefined` while it is awaited.
+   */
+  #dispute(feed: RunFeed, generation: string): Effect.Effect<never, RunRemoved> | undefined {
+    if (this.#disputedAt === undefined) {
+      this.#disputedAt = feed.looks
+      feed.poked.notify()
+      return undefined
+    }
+    if (feed.looked <= this.#disputedAt) return undefined
+    return Effect.fail(new RunRemoved({ runId: this.#options.runId, generation }))
+  }
+
+  #bind(generation: string, vocabulary: VocabularyId | undefined): VocabularyMismatch | undefined {
+    this.#generation = generation
+    this.#bound = true
+    const given = this.#options.vocabulary?.id
+    return given === undefined ||
+      vocabulary === undefined ||
+      (given.name === vocabulary.name && given.version === vocabulary.version)
+      ? undefined
+      : new VocabularyMismatch({ runId: this.#options.runId, stored: vocabulary, given })
+  }
+
+  #readPage(limit = this.#options.pageEvents): Step {
+    const after = this.#generation === undefined ? this.#seq : Cursor.run(this.#seq, this.#generation)
+    return Effect.matchEffect(this.#services.access.page(this.#options.runId, after, limit), {
+      onSuccess: (page) => this.#deliverPage(page),
+      onFailure: (error) => this.#recover(error),
+    })
+  }
+
+  #recover(error: ReadError): Step {
+    if (error._tag === "CorruptRecord" && error.seq > this.#seq + 1) {
+      // What is before the record is whole and is delivered first.
+      return this.#readPage(error.seq - 1 - this.#seq)
+    }
+    if (error._tag === "HistoryTruncated" && this.#options.truncated === "skip") {
+      const item: Item = { _tag: "Truncated", from: this.#seq + 1, to: error.oldestSeq - 1 }
+      this.#seq = error.oldestSeq - 1
+      // There is more to read for sure; it must not wait for the live path.
+      this.#knownHead = Math.max(this.#knownHead, error.oldestSeq)
+      return Effect.succeed([item])
+    }
+    if (error._tag === "CursorStale" && this.#bound) {
+      return Effect.fail(new RunRemoved({ runId: error.runId, generation: error.cursorGeneration }))
+    }
+    return Effect.fail(error)
+  }
+
+  #deliverPage({ envelopes, head }: Page): Step {
+    if (head.generation !== undefined && !this.#bound) {
+      const mismatch = this.#bind(head.generation, head.vocabulary)
+      if (mismatch !== undefined) return Effect.fail(mismatch)
+    }
+    this.#knownHead = head.lastSeq
+    if (envelopes.length > 0) {
+      const generation = head.generation!
+      return this.#deliver(
+        envelopes.map((envelope): Encoded => ({
+          _tag: "Event",
+          envelope,
+          cursor: Cursor.run(envelope.seq, generation),
+        })),
+        Number.POSITIVE_INFINITY,
+      )
+    }
+    if (head.status !== "running" && head.status !== "unknown") return this.#finish()
+    return this.next()
+  }
+
+  /** Delivers the events after the reader's place; `head` is where the reader has caught up. */
+  #deliver(events: ReadonlyArray<Encoded>, head: number): Step {
+    const { vocabulary } = this.#options
+    let items: ReadonlyArray<Item> = events
+    if (vocabulary !== undefined) {
+      const decoded = this.#services.decoder.decode(vocabulary, events)
+      items = decoded.items
+      if (decoded.corrupt !== undefined) {
+        this.#error = decoded.corrupt
+        return items.length === 0 ? Effect.fail(decoded.corrupt) : Effect.succeed(items as Chunk)
+      }
+    }
+    const last = events[events.length - 1]!.envelope
+    this.#seq = last.seq
+    if (last.endsRun !== undefined) this.#done = true
+    if (this.#caughtUp || (!this.#done && this.#seq < Math.max(head, this.#knownHead))) {
+      return Effect.succeed(items as Chunk)
+    }
+    return Effect.succeed(items.concat(this.#catchUp()) as ReadonlyArray<Item> as Chunk)
+  }
+
+  #catchUp(): Item {
+    this.#caughtUp = true
+    return { _tag: "CaughtUp", head: this.#seq }
+  }
+
+  #finish(): Step {
+    this.#done = true
+    return this.#caughtUp ? Cause.done() : Effect.succeed([this.#catchUp()])
+  }
+}
+
+/** The pull of a new reader. */
+export const make = (options: ReaderOptions, services: ReaderServices): Step => {
+  const reader = new RunReader(options, services)
+  return Effect.suspend(() => reader.next())
+}

@@ -1,0 +1,76 @@
+/** How the hub reads the store: each call bounded in time, failures retried by the schedule, equal pages read once. */
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Schedule from "effect/Schedule"
+import type { RunCursor } from "../Cursor.ts"
+import type { RunId } from "../Envelope.ts"
+import type { EventStore, Page, ReadError } from "../EventStore.ts"
+import { ReadFailed, StoreUnavailable } from "../EventStoreError.ts"
+import type { RunHead } from "../RunHead.ts"
+
+export interface StoreAccess {
+  readonly head: (runId: RunId) => Effect.Effect<RunHead, ReadFailed>
+  /** A page; readers that ask for the same page while it is being read share the read. */
+  readonly page: (runId: RunId, after: RunCursor, limit: number) => Effect.Effect<Page, ReadError>
+}
+
+const isRetryable = (error: { readonly _tag: string }): boolean =>
+  error._tag === "ReadFailed" && (error as ReadFailed).isRetryable
+
+/** Errors that are about a moment: a read that began before the caller asked must not answer for it. */
+const isOfTheMoment = (exit: Exit.Exit<Page, ReadError>): boolean =>
+  Exit.isFailure(exit) &&
+  (Exit.hasInterrupts(exit) ||
+    exit.cause.reasons.some(
+      (reason) =>
+        reason._tag === "Fail" && (reason.error._tag === "CursorAhead" || reason.error._tag === "CursorStale"),
+    ))
+
+export const make = (
+  store: EventStore["Service"],
+  options: { readonly retry: Schedule.Schedule<unknown>; readonly readTimeout: Duration.Input },
+): StoreAccess => {
+  const inFlight = new Map<string, Deferred.Deferred<Exit.Exit<Page, ReadError>>>()
+
+  const bounded = <A, E extends { readonly _tag: string }>(runId: RunId, effect: Effect.Effect<A, E>) =>
+    effect.pipe(
+      Effect.timeoutOrElse({
+        duration: options.readTimeout,
+        orElse: () =>
+          Effect.fail(new ReadFailed({ runId, reason: new StoreUnavailable({ detail: "no answer in time" }) })),
+      }),
+    )
+
+  const retried = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>) =>
+    Effect.retry(effect, { schedule: options.retry, while: isRetryable })
+
+  const own = (key: string, runId: RunId, after: RunCursor, limit: number) =>
+    Effect.suspend(() => {
+      const deferred = Deferred.makeUnsafe<Exit.Exit<Page, ReadError>>()
+      inFlight.set(key, deferred)
+      return Effect.onExit(bounded(runId, store.read({ runId, after, limit })), (exit) =>
+        Effect.sync(() => {
+          if (inFlight.get(key) === deferred) inFlight.delete(key)
+          Deferred.doneUnsafe(deferred, Effect.succeed(exit))
+        }),
+      )
+    })
+
+  return {
+    head: (runId) => retried(bounded(runId, store.head(runId))),
+    page: (runId, after, limit) => {
+      const key = `${runId} ${after} ${limit}`
+      return retried(
+        Effect.suspend(() => {
+          const joined = inFlight.get(key)
+          if (joined === undefined) return own(key, runId, after, limit)
+          return Effect.flatMap(Deferred.await(joined), (exit) =>
+            isOfTheMoment(exit) ? own(key, runId, after, limit) : exit,
+          )
+        }),
+      )
+    },
+  }
+}
