@@ -123,7 +123,8 @@ export const checkRequest = (
   }
   if (producer !== undefined) {
     if (producer.id === "" || producer.id.length > 128) return invalid(runId, "a producer id has 1 to 128 characters")
-    if (!isCount(producer.epoch, 1)) return invalid(runId, `producer epoch ${producer.epoch}: expected an integer from 1`)
+    if (!isCount(producer.epoch, 1))
+      return invalid(runId, `producer epoch ${producer.epoch}: expected an integer from 1`)
     if (!isCount(producer.number, 1)) {
       return invalid(runId, `producer number ${producer.number}: expected an integer from 1`)
     }
@@ -147,9 +148,7 @@ const envelopeOf = (
   sessionId: SessionId | undefined,
   schemaVersion: number,
 ): EncodedEnvelope =>
-  sessionId === undefined
-    ? { ...event, seq, runId, schemaVersion }
-    : { ...event, seq, runId, sessionId, schemaVersion }
+  sessionId === undefined ? { ...event, seq, runId, schemaVersion } : { ...event, seq, runId, sessionId, schemaVersion }
 
 const leased = (state: RunState, lease: LeaseRequest | undefined, now: number): RunState =>
   lease === undefined
@@ -339,21 +338,18 @@ export const decideWill = (
   if (state.leaseVersion !== expected.leaseVersion) return conflict("renewed")
   if (state.leaseExpiresAt > now) return conflict("notExpired")
   if (state.lastSeq !== expected.expectedSeq) {
-    return Result.fail(
-      new StoreError.SeqConflict({ runId, expectedSeq: expected.expectedSeq, headSeq: state.lastSeq }),
-    )
+    return Result.fail(new StoreError.SeqConflict({ runId, expectedSeq: expected.expectedSeq, headSeq: state.lastSeq }))
   }
   if (state.will === undefined) return conflict("noWill")
   return Result.succeed(ending(state, state.will, now, eventsPerRun))
 }
 
 /** The write that ends an open run with one event. */
-export const ending = (
-  state: RunState,
-  event: EncodedEvent,
-  now: number,
-  eventsPerRun: number | undefined,
-): Write => ({ _tag: "Write", ...written(state, [event], now, eventsPerRun), producer: undefined })
+export const ending = (state: RunState, event: EncodedEvent, now: number, eventsPerRun: number | undefined): Write => ({
+  _tag: "Write",
+  ...written(state, [event], now, eventsPerRun),
+  producer: undefined,
+})
 
 /** The state of an open run after a renewal; `undefined`: the run is not open. */
 export const renewed = (state: RunState | undefined, lease: LeaseRequest, now: number): RunState | undefined =>

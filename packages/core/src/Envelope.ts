@@ -10,9 +10,7 @@ import * as Schema from "effect/Schema"
 
 const idPattern = /^[A-Za-z0-9._:-]{1,128}$/
 
-const Id = Schema.String.check(
-  Schema.isPattern(idPattern, { expected: "1 to 128 characters of A-Z a-z 0-9 . _ : -" }),
-)
+const Id = Schema.String.check(Schema.isPattern(idPattern, { expected: "1 to 128 characters of A-Z a-z 0-9 . _ : -" }))
 
 /**
  * One execution of an agent, a job or any process: 1 to 128 characters of `A-Z a-z 0-9 . _ : -`.

@@ -30,7 +30,7 @@ export interface CompiledFilter {
 export const all: EventFilter = {}
 
 const canonical = <A extends string>(ids: ReadonlyArray<A> | undefined): ReadonlyArray<A> | undefined =>
-  ids === undefined || ids.length === 0 ? undefined : [...new Set(ids)].sort()
+  ids === undefined || ids.length === 0 ? undefined : [...new Set(ids)].toSorted()
 
 /** Compiles a filter; the scope of a filter that is neither "all" nor one session is its SHA-256 fingerprint. */
 export const compile = Effect.fnUntraced(function* (filter: EventFilter) {
@@ -59,5 +59,8 @@ const scopeOf = Effect.fnUntraced(function* (
   }
   const digest = yield* Digest.Digest
   const text = JSON.stringify([runIds ?? null, sessionIds ?? null])
-  return { kind: "Filter", id: yield* digest.digestHex(Digest.sha256, new TextEncoder().encode(text)) } satisfies ArchiveScope
+  return {
+    kind: "Filter",
+    id: yield* digest.digestHex(Digest.sha256, new TextEncoder().encode(text)),
+  } satisfies ArchiveScope
 })

@@ -17,7 +17,11 @@ import type { AppendResult } from "./EventStore.ts"
 /** The live path is down; what is stored is safe. `isRetryable` says whether trying again can help. */
 export class AdapterUnavailable extends Schema.TaggedError<AdapterUnavailable>(
   "@throughline/core/StreamAdapter/AdapterUnavailable",
-)("AdapterUnavailable", { detail: Schema.String, isRetryable: Schema.Boolean, cause: Schema.optionalKey(Schema.Defect()) }) {
+)("AdapterUnavailable", {
+  detail: Schema.String,
+  isRetryable: Schema.Boolean,
+  cause: Schema.optionalKey(Schema.Defect()),
+}) {
   override get message() {
     return `the live path is not available: ${this.detail}`
   }

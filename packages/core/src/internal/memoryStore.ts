@@ -130,7 +130,9 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     if (refused !== undefined) return yield* refused
     if (run === undefined) return { envelopes: [], head: unknownHead(runId) }
     const from = place.seq + 1 - run.state.firstSeq
-    const envelopes = run.frames.slice(from, from + Math.min(limit, bounds.maxPageEvents)).map((frame) => frame.envelope)
+    const envelopes = run.frames
+      .slice(from, from + Math.min(limit, bounds.maxPageEvents))
+      .map((frame) => frame.envelope)
     envelopes.length = AppendRules.pageLength(envelopes, bounds.maxPageBytes)
     return { envelopes, head: AppendRules.headOf(run.state) }
   })
@@ -146,7 +148,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
           (status === undefined || head.status === status) &&
           (before === undefined || lastStartedFirst({ ...before }, head) < 0),
       )
-      .sort(lastStartedFirst)
+      .toSorted(lastStartedFirst)
       .slice(0, Math.min(request.limit, 1000))
   })
 
@@ -293,4 +295,5 @@ const notAnEnd = new StoreError.AppendFailed({
 const lastStartedFirst = (
   left: { readonly runId: string; readonly startedAt?: number },
   right: { readonly runId: string; readonly startedAt?: number },
-): number => (right.startedAt ?? 0) - (left.startedAt ?? 0) || (left.runId < right.runId ? 1 : left.runId > right.runId ? -1 : 0)
+): number =>
+  (right.startedAt ?? 0) - (left.startedAt ?? 0) || (left.runId < right.runId ? 1 : left.runId > right.runId ? -1 : 0)
