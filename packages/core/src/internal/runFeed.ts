@@ -9,6 +9,7 @@
  *       ▲ watchdog; polling with backoff while the live path is down
  * ```
  */
+import type { TimeoutError } from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -45,6 +46,7 @@ export interface FeedServices {
 const firstPoll = 50
 const slowestPoll = 1000
 const subscribeTimeout = "5 seconds"
+const writeTimeout = "10 seconds"
 
 const resubscribe = Schedule.exponential("50 millis").pipe(
   Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(duration, Duration.seconds(5)))),
@@ -157,14 +159,17 @@ const keep = Effect.fnUntraced(function* (
       return
     }
     if (now < due.at) return
-    const appended: Result.Result<AppendResult, AppendWillError> = yield* Effect.result(
-      services.store.appendWill(runId, { leaseVersion: lease.version, expectedSeq: head.lastSeq }),
-    )
+    const appended: Result.Result<AppendResult, AppendWillError | TimeoutError> = yield* services.store
+      .appendWill(runId, { leaseVersion: lease.version, expectedSeq: head.lastSeq })
+      .pipe(Effect.timeout(writeTimeout), Effect.result)
     // Refused: somebody was quicker, or the producer is back, or this process may not write. It keeps watching.
     if (Result.isFailure(appended)) return
     due = undefined
     feed.receive(appended.success.frames)
-    yield* Effect.ignore(publishAppended(services.adapter, appended.success, options.rooms))
+    yield* publishAppended(services.adapter, appended.success, options.rooms).pipe(
+      Effect.timeout(writeTimeout),
+      Effect.ignore,
+    )
   })
 
   const adopt = (head: RunHead): void => {

@@ -88,7 +88,7 @@ class RunReader {
   #error: RunError | undefined = undefined
   #feed: RunFeed | undefined = undefined
   #failures = 0
-  /** The feed's look at which the feed and the reader saw different generations. */
+  /** The feed's latest look when the feed and the reader were first seen to disagree about the run. */
   #disputedAt: number | undefined = undefined
   readonly #options: ReaderOptions
   readonly #services: ReaderServices
@@ -131,7 +131,12 @@ class RunReader {
     if (feed.failures !== this.#failures) return Effect.fail(feed.failure!)
     if (feed.looked === 0) return wait()
     if (this.#generation !== undefined && this.#generation !== window.generation) {
-      return this.#dispute(feed, this.#generation) ?? wait()
+      if (!this.#settled(feed)) return wait()
+      return Effect.fail(new RunRemoved({ runId: this.#options.runId, generation: this.#generation }))
+    }
+    if (this.#seq > window.head) {
+      // The reader saw more of the run than the live path did; if a new look doesn't either, the store lost it.
+      return this.#settled(feed) ? this.#readPage() : wait()
     }
     this.#disputedAt = undefined
     if (this.#seq < window.base) return this.#readPage()
@@ -142,26 +147,20 @@ class RunReader {
     if (this.#seq < window.head) return this.#deliver(window.after(this.#seq), window.head)
     if (this.#seq === window.head && window.ending !== undefined) return this.#finish()
     if (!this.#caughtUp && this.#seq >= this.#knownHead) return Effect.succeed([this.#catchUp()])
-    if (this.#seq > window.head && window.seen <= window.head) {
-      // The store is ahead of the live path; one look repairs the window for every reader.
-      window.seen = this.#seq
-      feed.poked.notify()
-    }
     return wait()
   }
 
   /**
-   * The feed and the reader disagree on the generation: one of them read before a removal. A look that starts from now
-   * on settles it; `undefined` while it is awaited.
+   * Whether a disagreement between feed and reader stands: one of them may have looked at the store before the other,
+   * which a look that starts from now on settles.
    */
-  #dispute(feed: RunFeed, generation: string): Effect.Effect<never, RunRemoved> | undefined {
+  #settled(feed: RunFeed): boolean {
     if (this.#disputedAt === undefined) {
       this.#disputedAt = feed.looks
       feed.poked.notify()
-      return undefined
+      return false
     }
-    if (feed.looked <= this.#disputedAt) return undefined
-    return Effect.fail(new RunRemoved({ runId: this.#options.runId, generation }))
+    return feed.looked > this.#disputedAt
   }
 
   #bind(generation: string, vocabulary: VocabularyId | undefined): VocabularyMismatch | undefined {
