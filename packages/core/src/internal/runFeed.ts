@@ -138,7 +138,7 @@ const keep = Effect.fnUntraced(function* (
   let leaseExpiresAt: number | undefined
 
   const interval = Effect.gen(function* () {
-    const watchdog = Duration.toMillis(options.watchdog) * (0.8 + 0.4 * (yield* Random.next))
+    const watchdog = Math.ceil(Duration.toMillis(options.watchdog) * (0.8 + 0.4 * (yield* Random.next)))
     // The first look waits a moment for the subscription, so that one look serves both.
     const pace = feed.live ? watchdog : feed.looks === 0 ? firstPoll : Math.min(feed.pollDelay, watchdog)
     const now = yield* Clock.currentTimeMillis

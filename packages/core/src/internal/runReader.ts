@@ -160,7 +160,9 @@ class RunReader {
       feed.poked.notify()
       return false
     }
-    return feed.looked > this.#disputedAt
+    if (feed.looked <= this.#disputedAt) return false
+    this.#disputedAt = undefined
+    return true
   }
 
   #bind(generation: string, vocabulary: VocabularyId | undefined): VocabularyMismatch | undefined {
