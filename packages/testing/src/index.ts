@@ -1,5 +1,4 @@
-export * as FaultPlan from "./FaultPlan.ts"
-export * as FaultyEventStore from "./FaultyEventStore.ts"
-export * as FaultyStreamAdapter from "./FaultyStreamAdapter.ts"
 export * as Law from "./Law.ts"
 export * as Mutant from "./Mutant.ts"
+export * as Generator from "./Generator.ts"
+export * as EventStoreLaws from "./EventStoreLaws.ts"

@@ -1,0 +1,4 @@
+import * as EventStore from "@throughline/core/EventStore"
+import * as EventStoreLaws from "@throughline/testing/EventStoreLaws"
+
+EventStoreLaws.suite("memory", EventStore.layerMemory)

@@ -1,0 +1,130 @@
+/** Promise 6: the run, whole, while everything below goes wrong. */
+import type { StoreOptions } from "@throughline/core/StoreOptions"
+import * as Envelope from "@throughline/core/Envelope"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as FaultPlan from "../FaultPlan.ts"
+import * as Law from "../Law.ts"
+import * as Reader from "./hubReader.ts"
+import * as World from "./hubWorld.ts"
+
+const { between } = Reader
+
+const arbitraryHub = Arbitrary.all({ pageEvents: between(1, 10), bufferEvents: between(2, 20) })
+
+const arbitraryTrouble = Arbitrary.all({
+  store: FaultPlan.arbitraryStore({ within: 10_000, hang: true }),
+  adapter: FaultPlan.arbitraryAdapter({ within: 10_000 }),
+})
+
+/** How long a reader may need for what is stored, once all outages are over: several refused reads and a slow pace. */
+const patience = 300_000
+
+/** A repair: after some reader had caught up, the store served events that the live path should have brought. */
+const repaired = (probe: World.Probe, runId: Envelope.RunId, readers: ReadonlyArray<Reader.Seen>): boolean => {
+  const first = readers.flatMap((seen) => seen.caughtUp).toSorted((left, right) => left.at - right.at)[0]
+  if (first === undefined) return false
+  return probe.reads.some(
+    (read) =>
+      read.runId === runId &&
+      read.returned > 0 &&
+      read.at > first.at &&
+      Number.parseInt(String(read.after ?? 0), 10) >= first.head,
+  )
+}
+
+const tell = Effect.fnUntraced(function* (
+  process: World.Process,
+  readers: ReadonlyArray<{ readonly runId: Envelope.RunId; readonly seen: Reader.Seen }>,
+  reach: Law.Reach,
+) {
+  const adapter = yield* process.adapterFaults.counts
+  const store = yield* process.storeFaults.counts
+  const resubscribed = Array.from(process.probe.subscribes.values()).some((subscribes) => subscribes > 1)
+  if (adapter.broken + adapter.reconnected > 0) reach("an outage of the live path")
+  if (store.refused > 0) reach("an outage of the store")
+  if (adapter.reconnected > 0 || (adapter.broken > 0 && resubscribed)) reach("a reconnect")
+  if (adapter.lost > 0) reach("a lost message")
+  if (adapter.doubled > 0) reach("a doubled message")
+  if (adapter.delayed + adapter.reordered > 0) reach("a late message")
+  if (store.failedAfter > 0) reach("an answer after the work was done")
+  if (readers.some(({ seen }) => seen.visits > 1)) reach("a reader that came back")
+  const runIds = new Set(readers.map(({ runId }) => runId))
+  for (const runId of runIds) {
+    const seen = readers.filter((reader) => reader.runId === runId).map((reader) => reader.seen)
+    if (repaired(process.probe, runId, seen)) reach("a repair")
+  }
+})
+
+export const whole: Law.Law<World.Below, StoreOptions> = Law.make({
+  promise: 6,
+  name: "a reader sees each seq after its place once, in order, to the end, whatever goes wrong below",
+  history: Arbitrary.all({
+    trouble: arbitraryTrouble,
+    hub: arbitraryHub,
+    producers: Arbitrary.array(
+      Arbitrary.array(Arbitrary.all({ wait: between(0, 3_000), run: between(0, 1), events: between(1, 8) }), {
+        minLength: 2,
+        maxLength: 8,
+      }),
+      { minLength: 1, maxLength: 3 },
+    ),
+    ends: between(0, 3_000),
+    readers: Arbitrary.array(Arbitrary.all({ run: between(0, 1), plan: Reader.arbitraryReader }), {
+      minLength: 1,
+      maxLength: 5,
+    }),
+  }),
+  runs: 1000,
+  reaches: {
+    "a repair": 0.2,
+    "an outage of the live path": 0.2,
+    "an outage of the store": 0.2,
+    "a reconnect": 0.2,
+    "a lost message": 0.2,
+    "a doubled message": 0.2,
+    "a late message": 0.2,
+    "an answer after the work was done": 0.2,
+    "a reader that came back": 0.2,
+  },
+  property: Effect.fnUntraced(function* (history, reach) {
+    const process = yield* World.start(history.trouble, history.hub)
+    const readers = yield* Effect.forEach(history.readers, ({ plan, run }, index) =>
+      Effect.map(Reader.follow(process, World.runIdOf(run), plan), (seen) => ({
+        name: `reader ${index}`,
+        runId: World.runIdOf(run),
+        seen,
+      })),
+    )
+    const runIds = [0, 1].map(World.runIdOf)
+    const producing = yield* Effect.forkChild(
+      Effect.gen(function* () {
+        yield* Effect.forEach(
+          history.producers,
+          Effect.fnUntraced(function* (steps, index) {
+            const append = World.producer(`producer-${index}`, process)
+            for (const { events, run, wait } of steps) {
+              yield* Effect.sleep(wait)
+              yield* append(World.runIdOf(run), yield* Effect.forEach(Array(events).keys(), World.step))
+            }
+          }),
+          { concurrency: "unbounded", discard: true },
+        )
+        yield* Effect.sleep(history.ends)
+        const append = World.producer("closer", process)
+        for (const runId of runIds) yield* append(runId, [yield* World.done])
+      }),
+      { startImmediately: true },
+    )
+    const produced = yield* World.until(() => producing.pollUnsafe() !== undefined, patience)
+    yield* Law.holds(produced, "the producers never came to an end (a fault of the store under test)")
+    yield* Fiber.join(producing)
+    yield* World.until(() => readers.every(({ seen }) => seen.finishedAt !== undefined), patience)
+    for (const { name, runId, seen } of readers) {
+      const { envelopes } = yield* World.canonical(runId)
+      yield* Reader.sawWhole(`${name} of ${runId}`, seen, envelopes)
+    }
+    yield* tell(process, readers, reach)
+  }),
+})
