@@ -11,14 +11,26 @@
  * what can't be stored goes to the dead-letter handler with its typed cause.
  */
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
-import type * as Effect from "effect/Effect"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import type { EncodedEvent, EventInput, RoomKind, RunId, SessionId } from "./Envelope.ts"
-import type { AppendError } from "./EventStore.ts"
+import {
+  defaultRooms,
+  type EncodedEvent,
+  type EventInput,
+  type RoomKind,
+  type RunId,
+  type SessionId,
+} from "./Envelope.ts"
+import { type AppendError, EventStore } from "./EventStore.ts"
 import type { ReadFailed } from "./EventStoreError.ts"
+import * as bridge from "./internal/bridge.ts"
+import { StreamAdapter } from "./StreamAdapter.ts"
 import type { EventRefused, Vocabulary } from "./Vocabulary.ts"
 
 /** One event of a source that carries many runs. */
@@ -37,8 +49,11 @@ export class BridgeStopped extends Schema.TaggedError<BridgeStopped>("@throughli
   }
 }
 
+/** What a try of the store can fail with: the input of {@link BridgeOptions.retry}. */
+export type BridgeFailure = AppendError | ReadFailed
+
 /** Why events were given up. `ReadFailed`: the producer's state could not be read before the run's first append. */
-export type DeadLetterCause = AppendError | ReadFailed | EventRefused | BridgeStopped
+export type DeadLetterCause = BridgeFailure | EventRefused | BridgeStopped
 
 /** Events that were not stored, and why. Whether a batch of unknown outcome was stored after all, the run itself tells. */
 export interface DeadLetter {
@@ -122,16 +137,69 @@ export class EventBridge extends Context.Service<
 export interface BridgeOptions {
   /** Kinds of rooms that are published to; `Run` and `Session` by default. */
   readonly rooms?: ReadonlyArray<RoomKind> | undefined
-  /** Events in one append; 500 by default. */
+  /** Events in one append, from 1 to what the store takes; 500 by default. */
   readonly maxBatchEvents?: number | undefined
-  /** UTF-16 units of JSON in one append; 1 MiB by default. */
+  /** UTF-16 units of JSON in one append; 1 MiB by default. An event that is larger goes alone. */
   readonly maxBatchSize?: number | undefined
   /** Events taken from the source and not yet stored or dead, over all runs; 10,000 by default. At the bound the source waits. */
   readonly maxPending?: number | undefined
   /** The lease on open runs; 30 s, renewed every 10 s by default. `false`: runs are written without a lease. */
   readonly lease?: { readonly ttl: Duration.Input; readonly renewEvery: Duration.Input } | false | undefined
-  /** How long closing the scope, or `stop`, waits for what is pending; 5 s by default. */
+  /**
+   * How failures that a retry can mend are retried; by default from 50 ms, doubling to 5 s, jittered by a fifth, for a
+   * minute in all. When it gives up, the batch goes to the dead letters and what follows it is tried.
+   */
+  readonly retry?: Schedule.Schedule<unknown, BridgeFailure> | undefined
+  /** How long one try may take before it counts as failed, its outcome unknown; 10 s by default. */
+  readonly appendTimeout?: Duration.Input | undefined
+  /** How long publishing a batch may hold up the run's next append; 1 s by default. Readers repair what it misses. */
+  readonly publishTimeout?: Duration.Input | undefined
+  /**
+   * How long closing the scope, or `stop`, waits for what is pending; 5 s by default. What is left is then handed to the
+   * dead-letter handler, for as long again at most.
+   */
   readonly grace?: Duration.Input | undefined
-  /** Receives what can't be stored; logs it as an error by default. */
+  /** Receives what can't be stored; logs it as an error by default. Its run waits for it, other runs don't. */
   readonly onDeadLetter?: ((letter: DeadLetter) => Effect.Effect<void>) | undefined
 }
+
+const defaultRetry = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("5 seconds")]).pipe(
+  Schedule.jittered,
+  Schedule.upTo({ duration: "1 minute" }),
+)
+
+const logDeadLetter = ({ cause, events, runId, unencoded }: DeadLetter): Effect.Effect<void> =>
+  Effect.logError(`${events.length + unencoded.length} events of run ${runId} were not stored: ${cause.message}`).pipe(
+    Effect.annotateLogs({ runId, cause: cause._tag }),
+  )
+
+const defaultLease = { ttl: "30 seconds", renewEvery: "10 seconds" } as const
+
+/** Makes a bridge over a store and a live path. */
+export const make = Effect.fnUntraced(function* (
+  options: BridgeOptions = {},
+): Effect.fn.Return<EventBridge["Service"], never, EventStore | StreamAdapter | SecureRandom.SecureRandom> {
+  const lease = options.lease ?? defaultLease
+  return bridge.make({
+    store: yield* EventStore,
+    adapter: yield* StreamAdapter,
+    random: yield* SecureRandom.SecureRandom,
+    rooms: options.rooms ?? defaultRooms,
+    maxBatchEvents: Math.max(1, options.maxBatchEvents ?? 500),
+    maxBatchSize: options.maxBatchSize ?? 1024 * 1024,
+    maxPending: Math.max(1, options.maxPending ?? 10_000),
+    lease: lease === false ? undefined : lease,
+    retry: options.retry ?? defaultRetry,
+    appendTimeout: Duration.fromInputUnsafe(options.appendTimeout ?? "10 seconds"),
+    publishTimeout: Duration.fromInputUnsafe(options.publishTimeout ?? "1 second"),
+    grace: Duration.fromInputUnsafe(options.grace ?? "5 seconds"),
+    onDeadLetter: options.onDeadLetter ?? logDeadLetter,
+    stopped: new BridgeStopped({}),
+  })
+})
+
+/** The bridge over the store and the adapter of the program. */
+export const layer = (
+  options?: BridgeOptions,
+): Layer.Layer<EventBridge, never, EventStore | StreamAdapter | SecureRandom.SecureRandom> =>
+  Layer.effect(EventBridge, make(options))
