@@ -10,7 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import { type Frame, type Gap, type Room, type RoomKind, roomName, roomsOf } from "./Envelope.ts"
+import { type Frame, type Gap, type Room, type RoomKind, type Routing, roomName, roomsOf } from "./Envelope.ts"
 import * as SubscriberQueue from "./SubscriberQueue.ts"
 import type { AppendResult } from "./EventStore.ts"
 
@@ -62,16 +62,31 @@ export const publishAppended = (
   kinds: ReadonlyArray<RoomKind>,
 ): Effect.Effect<void, AdapterUnavailable> => {
   const already = new Set(appended.published.map(roomName))
-  const groups: Array<{ readonly key: string; readonly rooms: ReadonlyArray<Room>; readonly frames: Array<Frame> }> = []
+  const groups: Array<{ readonly rooms: ReadonlyArray<Room>; readonly frames: Array<Frame> }> = []
+  let previous: Routing | undefined
   for (const frame of appended.frames) {
-    const rooms = roomsOf(frame.envelope, kinds).filter((room) => !already.has(roomName(room)))
-    if (rooms.length === 0) continue
-    const key = rooms.map(roomName).join(" ")
-    const last = groups[groups.length - 1]
-    if (last?.key === key) last.frames.push(frame)
-    else groups.push({ key, rooms, frames: [frame] })
+    // Neighbours nearly always share their rooms, which only these fields decide.
+    const { envelope } = frame
+    if (
+      previous !== undefined &&
+      envelope.runId === previous.runId &&
+      envelope.sessionId === previous.sessionId &&
+      envelope.agentId === previous.agentId &&
+      envelope.provider === previous.provider
+    ) {
+      groups[groups.length - 1]!.frames.push(frame)
+      continue
+    }
+    previous = envelope
+    groups.push({ rooms: roomsOf(envelope, kinds).filter((room) => !already.has(roomName(room))), frames: [frame] })
   }
-  return Effect.forEach(groups, ({ frames, rooms }) => adapter.publish(rooms, frames), { discard: true })
+  return Effect.forEach(
+    groups,
+    ({ frames, rooms }) => (rooms.length === 0 ? Effect.void : adapter.publish(rooms, frames)),
+    {
+      discard: true,
+    },
+  )
 }
 
 const makeMemory = Effect.sync((): StreamAdapter["Service"] => {

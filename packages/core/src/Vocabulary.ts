@@ -148,20 +148,25 @@ export const encodeWith = <E>(
   const json = vocabulary.encode(input.event)
   if (Result.isFailure(json)) return Result.fail(json.failure)
   const endsRun = vocabulary.endsRun(input.event)
-  return Result.succeed({
+  // Assigned, not spread: this runs once per event, and most events have none of the optional fields.
+  const encoded: { -readonly [Field in keyof Envelope.EncodedEvent]: Envelope.EncodedEvent[Field] } = {
     eventId: input.eventId ?? eventId,
-    ...(input.agentId === undefined ? undefined : { agentId: input.agentId }),
-    ...(input.provider === undefined ? undefined : { provider: input.provider }),
-    ...(input.turnId === undefined ? undefined : { turnId: input.turnId }),
     kind: vocabulary.kind(input.event),
     delivery: vocabulary.delivery(input.event),
-    ...(endsRun === undefined ? undefined : { endsRun }),
     emittedAt: input.emittedAt ?? emittedAt,
-    tags: input.tags ?? [],
-    correlation: input.correlation ?? {},
+    tags: input.tags ?? noTags,
+    correlation: input.correlation ?? noCorrelation,
     event: json.success,
-  })
+  }
+  if (input.agentId !== undefined) encoded.agentId = input.agentId
+  if (input.provider !== undefined) encoded.provider = input.provider
+  if (input.turnId !== undefined) encoded.turnId = input.turnId
+  if (endsRun !== undefined) encoded.endsRun = endsRun
+  return Result.succeed(encoded)
 }
+
+const noTags: ReadonlyArray<string> = []
+const noCorrelation: Readonly<Record<string, string>> = {}
 
 /** Encodes one event, minting its `eventId` (UUIDv7) and `emittedAt` where the input has none. */
 export const encode = Effect.fnUntraced(function* <E>(vocabulary: Vocabulary<E>, input: Envelope.EventInput<E>) {

@@ -1,0 +1,27 @@
+/**
+ * The benches: `bench` runs them all, `bench NAME…` some. Each prints the figures it measured and one line
+ * `bench <name>: <ratio> (target <ratio>)`.
+ */
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import { bridgeThroughput } from "./src/bridge-throughput.ts"
+import type { Bench } from "./src/Compare.ts"
+import { hubFanout } from "./src/hub-fanout.ts"
+import { hubIdle } from "./src/hub-idle.ts"
+
+const benches: ReadonlyArray<Bench> = [bridgeThroughput, hubFanout, hubIdle]
+
+const main = Effect.gen(function* () {
+  const names = process.argv.slice(2)
+  const unknown = names.filter((name) => benches.every((bench) => bench.name !== name))
+  if (unknown.length > 0) {
+    const known = benches.map((bench) => bench.name).join(", ")
+    yield* Console.error(`no bench is called ${unknown.join(", ")}; there are: ${known}`)
+    process.exitCode = 2
+    return
+  }
+  for (const bench of benches) if (names.length === 0 || names.includes(bench.name)) yield* bench.run
+})
+
+NodeRuntime.runMain(main)
