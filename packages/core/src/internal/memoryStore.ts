@@ -11,7 +11,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as AppendRules from "../AppendRules.ts"
 import * as Cursor from "../Cursor.ts"
-import type { EventId, Frame, RunId } from "../Envelope.ts"
+import type { EncodedEnvelope, EventId, RunId } from "../Envelope.ts"
 import type { ArchiveItem, EventArchive } from "../EventArchive.ts"
 import * as EventFilter from "../EventFilter.ts"
 import type { AppendError, AppendRequest, AppendResult, EventStore } from "../EventStore.ts"
@@ -22,9 +22,10 @@ import { makeGeneration } from "./generation.ts"
 
 interface MemoryRun {
   state: AppendRules.RunState
-  /** Frames of seqs `state.firstSeq` to `state.lastSeq`. */
-  frames: Array<Frame>
-  /** The position of the last trimmed frame, 0 where nothing was trimmed. */
+  /** Seqs `state.firstSeq` to `state.lastSeq`. Envelopes are kept, frames are made when asked for: a long log is mostly this. */
+  readonly envelopes: Array<EncodedEnvelope>
+  readonly positions: Array<number>
+  /** The position of the last trimmed envelope, 0 where nothing was trimmed. */
   trimmedPosition: number
   readonly producers: Map<string, AppendRules.ProducerRecord>
 }
@@ -37,20 +38,23 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
   const context = yield* Effect.context<SecureRandom.SecureRandom | Digest.Digest>()
   const random = Context.get(context, SecureRandom.SecureRandom)
   const runs = new Map<string, MemoryRun>()
-  /** Every frame by position; frames that were trimmed or removed stay until half of the log is dead. */
-  let log: Array<Frame> = []
+  /** Every envelope and its position; what was trimmed or removed stays until half of the log is dead. */
+  let log: Array<EncodedEnvelope> = []
+  let logPositions: Array<number> = []
   let dead = 0
   let position = 0
 
-  const isLive = (frame: Frame): boolean => {
-    const run = runs.get(frame.envelope.runId)
-    return run !== undefined && run.frames[frame.envelope.seq - run.state.firstSeq] === frame
+  const isLive = (envelope: EncodedEnvelope): boolean => {
+    const run = runs.get(envelope.runId)
+    return run !== undefined && run.envelopes[envelope.seq - run.state.firstSeq] === envelope
   }
 
-  const bury = (frames: number): void => {
-    dead += frames
+  const bury = (envelopes: number): void => {
+    dead += envelopes
     if (dead > 1024 && dead > log.length / 2) {
-      log = log.filter(isLive)
+      const live = log.map(isLive)
+      log = log.filter((_, index) => live[index])
+      logPositions = logPositions.filter((_, index) => live[index])
       dead = 0
     }
   }
@@ -59,21 +63,24 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     const { state } = write
     let run = runs.get(state.runId)
     if (run === undefined) {
-      run = { state, frames: [], trimmedPosition: 0, producers: new Map() }
+      run = { state, envelopes: [], positions: [], trimmedPosition: 0, producers: new Map() }
       runs.set(state.runId, run)
     }
     const frames = AppendRules.framesOf(write.envelopes, state.generation, position + 1)
-    position += frames.length
-    for (const frame of frames) {
-      run.frames.push(frame)
-      log.push(frame)
+    for (const envelope of write.envelopes) {
+      position++
+      run.envelopes.push(envelope)
+      run.positions.push(position)
+      log.push(envelope)
+      logPositions.push(position)
     }
     run.state = state
     if (write.producer !== undefined) run.producers.set(write.producer.id, write.producer.record)
-    const trimmed = run.frames.length - (state.lastSeq - state.firstSeq + 1)
+    const trimmed = run.envelopes.length - (state.lastSeq - state.firstSeq + 1)
     if (trimmed > 0) {
-      run.trimmedPosition = run.frames[trimmed - 1]!.position!
-      run.frames.splice(0, trimmed)
+      run.trimmedPosition = run.positions[trimmed - 1]!
+      run.envelopes.splice(0, trimmed)
+      run.positions.splice(0, trimmed)
       bury(trimmed)
     }
     return { frames, published: [] }
@@ -101,24 +108,17 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     run: MemoryRun,
   ): Result.Result<AppendResult, StoreError.ProducerMismatch> => {
     const { firstSeq, lastSeq } = decision.record
-    const stored = run.frames.slice(
+    const stored = run.envelopes.slice(
       Math.max(0, firstSeq - run.state.firstSeq),
       Math.max(0, lastSeq - run.state.firstSeq + 1),
     )
-    return Result.map(
-      AppendRules.repeated(
-        decision,
-        request,
-        stored.map((frame) => frame.envelope),
-      ),
-      (envelopes): AppendResult => ({
-        frames: AppendRules.framesOf(envelopes, run.state.generation, undefined).map((frame) => {
-          const kept = run.frames[frame.envelope.seq - run.state.firstSeq]
-          return kept ?? frame
-        }),
-        published: [],
+    return Result.map(AppendRules.repeated(decision, request, stored), (envelopes): AppendResult => ({
+      frames: AppendRules.framesOf(envelopes, run.state.generation, undefined).map((frame) => {
+        const kept = run.positions[frame.envelope.seq - run.state.firstSeq]
+        return kept === undefined ? frame : { ...frame, position: kept }
       }),
-    )
+      published: [],
+    }))
   }
 
   const read: EventStore["Service"]["read"] = Effect.fnUntraced(function* ({ after, limit, runId }) {
@@ -130,9 +130,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     if (refused !== undefined) return yield* refused
     if (run === undefined) return { envelopes: [], head: unknownHead(runId) }
     const from = place.seq + 1 - run.state.firstSeq
-    const envelopes = run.frames
-      .slice(from, from + Math.min(limit, bounds.maxPageEvents))
-      .map((frame) => frame.envelope)
+    const envelopes = run.envelopes.slice(from, from + Math.min(limit, bounds.maxPageEvents))
     envelopes.length = AppendRules.pageLength(envelopes, bounds.maxPageBytes)
     return { envelopes, head: AppendRules.headOf(run.state) }
   })
@@ -193,7 +191,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     const run = runs.get(runId)
     if (run === undefined) return false
     runs.delete(runId)
-    bury(run.frames.length)
+    bury(run.envelopes.length)
     return true
   }
 
@@ -230,13 +228,13 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     remove: (runId) => Effect.sync(() => removeNow(runId)),
   }
 
-  /** The index of the first frame after a position. */
+  /** The index of the first envelope after a position. */
   const indexAfter = (after: number): number => {
     let low = 0
     let high = log.length
     while (low < high) {
       const middle = (low + high) >>> 1
-      if (log[middle]!.position! <= after) low = middle + 1
+      if (logPositions[middle]! <= after) low = middle + 1
       else high = middle
     }
     return low
@@ -246,22 +244,22 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     const items: Array<ArchiveItem> = []
     let index = indexAfter(after)
     const end = Math.min(index + archivePage, log.length)
-    for (; index < end && log[index]!.position! <= until; index++) {
-      const frame = log[index]!
-      if (!isLive(frame) || !filter.matches(frame.envelope)) continue
-      const run = runs.get(frame.envelope.runId)!
-      if (frame.envelope.seq === run.state.firstSeq && run.trimmedPosition > after) {
-        items.push({ _tag: "Truncated", runId: run.state.runId, from: 1, to: run.state.firstSeq - 1 })
+    for (; index < end && logPositions[index]! <= until; index++) {
+      const envelope = log[index]!
+      if (!isLive(envelope) || !filter.matches(envelope)) continue
+      const { state, trimmedPosition } = runs.get(envelope.runId)!
+      if (envelope.seq === state.firstSeq && trimmedPosition > after) {
+        items.push({ _tag: "Truncated", runId: state.runId, from: 1, to: state.firstSeq - 1 })
       }
       items.push({
         _tag: "Event",
-        envelope: frame.envelope,
-        position: frame.position!,
-        cursor: Cursor.archive(filter.scope, frame.position!),
-        runCursor: frame.cursor,
+        envelope,
+        position: logPositions[index]!,
+        cursor: Cursor.archive(filter.scope, logPositions[index]!),
+        runCursor: Cursor.run(envelope.seq, state.generation),
       })
     }
-    const reached = index < log.length ? Math.min(log[index]!.position! - 1, until) : until
+    const reached = index < log.length ? Math.min(logPositions[index]! - 1, until) : until
     return { items, reached: Math.max(reached, after) }
   }
 
