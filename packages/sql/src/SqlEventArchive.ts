@@ -1,0 +1,125 @@
+/** Replay across the runs of an `SqlClient`'s database, in the order of positions. */
+import * as Cursor from "@throughline/core/Cursor"
+import { type ArchiveItem, EventArchive, type ReplayError } from "@throughline/core/EventArchive"
+import * as EventFilter from "@throughline/core/EventFilter"
+import { ReadFailed } from "@throughline/core/EventStoreError"
+import { defaultBounds, type StoreOptions } from "@throughline/core/StoreOptions"
+import type { Digest } from "effect/crypto/Digest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as SqlClient from "effect/sql/SqlClient"
+import type { SqlError } from "effect/sql/SqlError"
+import type { Fragment } from "effect/sql/Statement"
+import * as Stream from "effect/Stream"
+import * as positionRows from "./internal/positionRows.ts"
+import * as SqlDialect from "./SqlDialect.ts"
+import * as SqlMigrations from "./SqlMigrations.ts"
+
+/**
+ * Positions that one page of a filtered replay looks through at most: what doesn't match costs a microsecond each, and the
+ * event loop gets its turn between pages.
+ */
+const window = 10_000
+
+interface ReplayPage {
+  readonly items: Array<ArchiveItem>
+  /** All positions up to here have been looked at. */
+  readonly reached: number
+}
+
+/** Brings the database to this version's tables and opens the archive; bounds are those of its pages. */
+export const make = Effect.fnUntraced(function* (
+  options: Pick<StoreOptions, "bounds"> = {},
+): Effect.fn.Return<EventArchive["Service"], SqlMigrations.OpenFailed, SqlClient.SqlClient | Digest> {
+  const { maxPageBytes, maxPageEvents } = { ...defaultBounds, ...options.bounds }
+  const dialect = yield* SqlMigrations.migrate
+  const sql = (yield* SqlClient.SqlClient).withoutTransforms()
+  const context = yield* Effect.context<Digest>()
+
+  const conditionOf = ({ runIds, sessionIds }: EventFilter.CompiledFilter): Fragment | undefined => {
+    const conditions: Array<Fragment> = []
+    if (runIds !== undefined) conditions.push(sql`r.run_id IN (${dialect.strings(sql, JSON.stringify(runIds))})`)
+    if (sessionIds !== undefined) {
+      conditions.push(sql`r.session_id IN (${dialect.strings(sql, JSON.stringify(sessionIds))})`)
+    }
+    return conditions.length === 0 ? undefined : sql.and(conditions)
+  }
+
+  /** The next positions worth looking through: runs say where their first and last events are. */
+  const nextWindow = Effect.fnUntraced(function* (
+    condition: Fragment | undefined,
+    after: number,
+    until: number,
+  ): Effect.fn.Return<{ readonly after: number; readonly until: number }, SqlError> {
+    if (condition === undefined) return { after, until }
+    const first = sql.literal(dialect.greatest("r.first_position", "r.trimmed_position + 1"))
+    const rows = yield* sql`SELECT min(${first}), max(r.last_position) FROM throughline_runs AS r
+WHERE r.last_position > ${after} AND ${condition}`.values
+    const [from, to] = rows[0] as readonly [number | null, number | null]
+    if (from === null || to === null) return { after: until, until }
+    const begin = Math.max(after, from - 1)
+    return { after: begin, until: Math.min(until, to, begin + window) }
+  })
+
+  const replayPage = Effect.fnUntraced(function* (
+    filter: EventFilter.CompiledFilter,
+    start: number,
+    from: number,
+    until: number,
+  ): Effect.fn.Return<ReplayPage, ReplayError | SqlError> {
+    const condition = conditionOf(filter)
+    const range = yield* nextWindow(condition, from, until)
+    if (range.after >= until) return { items: [], reached: until }
+    const page = { ...range, condition, limit: maxPageEvents, maxBytes: maxPageBytes }
+    const { more, rows } = yield* positionRows.page(sql, dialect, page)
+    const items: Array<ArchiveItem> = []
+    let reached = range.after
+    for (const row of rows) {
+      const decoded = positionRows.decode(row)
+      if (Result.isFailure(decoded)) {
+        // What is before it goes out first; the next page begins with the failure.
+        return items.length === 0 ? yield* decoded.failure : { items, reached }
+      }
+      const { envelope, firstSeq, generation, position, trimmedPosition } = decoded.success
+      reached = position
+      if (!filter.matches(envelope)) continue
+      if (envelope.seq === firstSeq && trimmedPosition > start) {
+        items.push({ _tag: "Truncated", runId: envelope.runId, from: 1, to: firstSeq - 1 })
+      }
+      const cursor = Cursor.archive(filter.scope, position)
+      items.push({ _tag: "Event", envelope, position, cursor, runCursor: Cursor.run(envelope.seq, generation) })
+    }
+    return { items, reached: more ? reached : range.until }
+  })
+
+  const replay: EventArchive["Service"]["replay"] = ({ after, filter }) =>
+    Stream.unwrap(
+      Effect.gen(function* () {
+        const compiled = yield* EventFilter.compile(filter)
+        const start = after === undefined ? 0 : yield* Cursor.archivePosition(after, compiled.scope)
+        const until = Math.max(yield* positionRows.head(sql), start)
+        return Stream.paginate(start, (from) =>
+          Effect.map(replayPage(compiled, start, from, until), ({ items, reached }) => {
+            if (reached < until) return [items, Option.some(reached)] as const
+            items.push({ _tag: "Checkpoint", position: until, cursor: Cursor.archive(compiled.scope, until) })
+            return [items, Option.none<number>()] as const
+          }),
+        )
+      }),
+    ).pipe(
+      Stream.catchTag("SqlError", (error) =>
+        Stream.fail(new ReadFailed({ reason: SqlDialect.reasonOf(dialect, error) })),
+      ),
+      Stream.provideContext(context),
+    )
+
+  return EventArchive.of({ replay })
+})
+
+/** The archive of the database of the `SqlClient`. */
+export const layer = (
+  options?: Pick<StoreOptions, "bounds">,
+): Layer.Layer<EventArchive, SqlMigrations.OpenFailed, SqlClient.SqlClient | Digest> =>
+  Layer.effect(EventArchive, make(options))
