@@ -29,6 +29,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
+import * as Exit from "effect/Exit"
 import * as Formatter from "effect/Formatter"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -66,8 +67,15 @@ export interface Holds {
   readonly reached: ReadonlyMap<string, number>
 }
 
+/**
+ * `property`: a promise is broken. The others prove nothing about the promise: `defect` (the layer or the property died),
+ * `hanging`, `unchecked` (the histories didn't reach what the law is for, or the replay was of another law).
+ */
+export type Fault = "property" | "defect" | "hanging" | "unchecked"
+
 export interface Broken {
   readonly _tag: "Broken"
+  readonly fault: Fault
   /** The smallest history found, what went wrong with it, and how to run it again. */
   readonly report: string
 }
@@ -86,7 +94,10 @@ export interface Law<out R, out Options = never> {
 }
 
 /** A property saw something that a law forbids. */
-export class LawBroken extends Data.TaggedError("LawBroken")<{ readonly message: string }> {}
+export class LawBroken extends Data.TaggedError("LawBroken")<{
+  readonly message: string
+  readonly fault?: Fault | undefined
+}> {}
 
 /** Breaks the law. */
 export const broken = (message: string): Effect.Effect<never, LawBroken> => Effect.fail(new LawBroken({ message }))
@@ -135,6 +146,16 @@ const layerCase = (seed: number) => Layer.mergeAll(TestClock.layer(), layerSeede
 
 const describeFailure = (failure: Arbitrary.PropertyFailure<LawBroken>): string =>
   failure._tag === "ReturnedFalse" ? "the property returned false" : failure.error.message
+
+/** What became of a case that didn't pass; without a cause it was still running. */
+const failureOf = (cause: Option.Option<Cause.Cause<unknown>>, hangsAfter: number): LawBroken => {
+  if (Option.isNone(cause)) {
+    return new LawBroken({ message: `the case was still running after ${hangsAfter} ms`, fault: "hanging" })
+  }
+  const error = Cause.findErrorOption(cause.value)
+  if (Option.isSome(error) && error.value instanceof LawBroken) return error.value
+  return new LawBroken({ message: Cause.pretty(cause.value), fault: Option.isSome(error) ? "property" : "defect" })
+}
 
 const reportOf = (
   law: { readonly promise: PromiseNumber; readonly name: string },
@@ -193,7 +214,7 @@ export const make = <A, R, Options = never>(spec: {
       const layer = typeof subject !== "function" ? subject : configured === undefined ? subject() : subject(configured)
       const ended = yield* Effect.suspend(() => spec.property(input.history, (what) => here.add(what))).pipe(
         Effect.scoped,
-        Effect.provide(Layer.provideMerge(Layer.fresh(layer), layerCase(input.seed)), { local: true }),
+        Effect.provide(Layer.provideMerge(Layer.orDie(Layer.fresh(layer)), layerCase(input.seed)), { local: true }),
         Random.withSeed(input.seed),
         Effect.exit,
         Effect.timeoutOption(hangsAfter),
@@ -202,14 +223,11 @@ export const make = <A, R, Options = never>(spec: {
         for (const what of here) reached.set(what, (reached.get(what) ?? 0) + 1)
         return true
       }
+      const failure = failureOf(Option.map(ended, Exit.getCause).pipe(Option.flatten), hangsAfter)
       // A smaller history that hangs as well would take just as long to tell.
-      const patience = Option.isNone(ended) ? 0 : shrinkFor
+      const patience = failure.fault === "hanging" ? 0 : shrinkFor
       giveUpAt = Math.min(giveUpAt, (yield* Clock.currentTimeMillis) + patience)
-      if (Option.isNone(ended)) return yield* broken(`the case was still running after ${hangsAfter} ms`)
-      const error = ended.value._tag === "Failure" ? Cause.squash(ended.value.cause) : undefined
-      return yield* error instanceof LawBroken
-        ? error
-        : broken(ended.value._tag === "Failure" ? Cause.pretty(ended.value.cause) : "")
+      return yield* failure
     })
 
     const result = yield* Arbitrary.checkEffect(cases, property, {
@@ -219,16 +237,19 @@ export const make = <A, R, Options = never>(spec: {
       maxShrinks: settings.maxShrinks ?? 300,
       ...(settings.replay === undefined ? undefined : { replay: settings.replay }),
     })
-    if (result._tag === "Falsified") return { _tag: "Broken", report: reportOf(spec, result, seed) }
+    if (result._tag === "Falsified") {
+      const fault = result.failure._tag === "PropertyError" ? result.failure.error.fault : undefined
+      return { _tag: "Broken", fault: fault ?? "property", report: reportOf(spec, result, seed) }
+    }
     if (result._tag !== "Passed") {
       const why = Arbitrary.formatCheckFailure(result) ?? result._tag
-      return { _tag: "Broken", report: `promise ${promise} was not checked: ${name}\n${why}` }
+      return { _tag: "Broken", fault: "unchecked", report: `promise ${promise} was not checked: ${name}\n${why}` }
     }
     for (const [what, share] of Object.entries(spec.reaches ?? {})) {
       const count = reached.get(what) ?? 0
       if (count < share * runs) {
         const report = `promise ${promise} was hardly checked: ${name}\n${count} of ${runs} histories reached ${what}, fewer than ${share * 100} %\nrun it again: THROUGHLINE_SEED=${seed}`
-        return { _tag: "Broken", report }
+        return { _tag: "Broken", fault: "unchecked", report }
       }
     }
     return { _tag: "Holds", runs, reached }

@@ -34,6 +34,8 @@ export interface Mutant<in R, in Options = never> {
   /** The name of the law that breaks. */
   readonly law: string
   readonly subject: Law.Subject<R, Options>
+  /** What the law's report must say, where the bug could also be caught for another reason. */
+  readonly says?: string | undefined
   /** Histories the law may need to find the bug, where its own number is not enough. */
   readonly runs?: number | undefined
 }
@@ -55,7 +57,11 @@ export const suite = <R, Options>(
           const law = laws.find(({ name }) => name === mutant.law)
           if (law === undefined) return yield* Law.broken(`there is no law "${mutant.law}"`)
           const verdict = yield* law.check(mutant.subject, { runs: mutant.runs, maxShrinks: 0 })
-          yield* Law.holds(verdict._tag === "Broken", `"${law.name}" holds although the layer ${mutant.bug}`)
+          if (verdict._tag === "Holds") {
+            return yield* Law.broken(`"${law.name}" holds although the layer ${mutant.bug}`)
+          }
+          yield* Law.holds(verdict.fault === "property", `"${law.name}" fails by itself: ${verdict.report}`)
+          yield* Law.holds(verdict.report.includes(mutant.says ?? ""), `"${law.name}" says: ${verdict.report}`)
         }),
         60_000,
       )
