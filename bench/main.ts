@@ -3,14 +3,17 @@
  * `bench <name>: <ratio> (target <ratio>)`.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { bridgeThroughput } from "./src/bridge-throughput.ts"
 import type { Bench } from "./src/Compare.ts"
 import { hubFanout } from "./src/hub-fanout.ts"
 import { hubIdle } from "./src/hub-idle.ts"
+import { storeSqliteAppend } from "./src/store-sqlite-append.ts"
+import { storeSqliteSeek } from "./src/store-sqlite-seek.ts"
 
-const benches: ReadonlyArray<Bench> = [bridgeThroughput, hubFanout, hubIdle]
+const benches: ReadonlyArray<Bench> = [storeSqliteAppend, storeSqliteSeek, bridgeThroughput, hubFanout, hubIdle]
 
 const main = Effect.gen(function* () {
   const names = process.argv.slice(2)
@@ -24,4 +27,4 @@ const main = Effect.gen(function* () {
   for (const bench of benches) if (names.length === 0 || names.includes(bench.name)) yield* bench.run
 })
 
-NodeRuntime.runMain(main)
+NodeRuntime.runMain(Effect.provide(main, NodeServices.layer))

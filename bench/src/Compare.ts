@@ -4,11 +4,13 @@
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import type * as Path from "effect/Path"
 
 /** A bench by name. `run` prints its figures and its line; it fails if a side was not whole. */
 export interface Bench {
   readonly name: string
-  readonly run: Effect.Effect<void, unknown>
+  readonly run: Effect.Effect<void, unknown, FileSystem.FileSystem | Path.Path>
 }
 
 export const median = (values: ReadonlyArray<number>): number => {
