@@ -286,7 +286,7 @@ WHERE r.ending IS NULL AND r.lease_version = 0 AND r.last_activity_at <= ${idleS
     ).pipe(Effect.tap((removed) => (removed ? reclaim : Effect.void)))
 
   /** The run is gone whether or not this succeeds; what it leaves behind goes when the store is opened next. */
-  const reclaim = Effect.catch(runs.reclaim, (error) => Effect.logWarning("Removed runs still take space", error))
+  const reclaim = runs.reclaim.pipe(Effect.catch((error) => Effect.logWarning("Removed runs still take space", error)))
 
   yield* Effect.forkScoped(reclaim)
 
@@ -341,19 +341,23 @@ const notAnEnd = new StoreError.AppendFailed({
   reason: new StoreError.InvalidRequest({ detail: "the event of endAbandoned must end the run (endsRun)" }),
 })
 
+type EventContent = Omit<EncodedEvent, "eventId">
+
+/** The field that is no Unicode text. */
+const illFormed = (event: EventContent): string | undefined => {
+  if (!event.event.isWellFormed()) return "event"
+  if (!event.kind.isWellFormed()) return "kind"
+  if (event.provider?.isWellFormed() === false) return "provider"
+  return event.turnId?.isWellFormed() === false ? "turnId" : undefined
+}
+
 /** Databases store UTF-8, which has no lone surrogates: such a text would be read back as another one. */
 const unstorable = (
   runId: RunId | undefined,
-  { events, lease }: Pick<AppendRequest, "lease"> & { readonly events: ReadonlyArray<Omit<EncodedEvent, "eventId">> },
+  { events, lease }: Pick<AppendRequest, "lease"> & { readonly events: ReadonlyArray<EventContent> },
 ): StoreError.AppendFailed | undefined => {
-  const check = (event: Omit<EncodedEvent, "eventId">): string | undefined => {
-    if (!event.event.isWellFormed()) return "event"
-    if (!event.kind.isWellFormed()) return "kind"
-    if (event.provider?.isWellFormed() === false) return "provider"
-    return event.turnId?.isWellFormed() === false ? "turnId" : undefined
-  }
   for (const event of lease?.will === undefined ? events : [...events, lease.will]) {
-    const field = check(event)
+    const field = illFormed(event)
     if (field === undefined) continue
     const detail = `the ${field} of an event has a lone surrogate, which is no Unicode text: encode it, then append again`
     return new StoreError.AppendFailed({

@@ -70,14 +70,16 @@ const isEmpty = (record: Readonly<Record<string, string>>): boolean => {
   return true
 }
 
-const optional = <const Key extends string>(key: Key, value: unknown) => (value === null ? undefined : { [key]: value })
+const optional = (key: string, value: unknown) => (value === null ? undefined : { [key]: value })
 
-const parsed = (text: unknown, empty: unknown): unknown => (text === null ? empty : JSON.parse(String(text)))
+/** What isn't text is left for the schema to refuse. */
+const parsed = (text: unknown, empty: unknown): unknown =>
+  text === null ? empty : typeof text === "string" ? JSON.parse(text) : text
 
 /** SQLite calls JSON that is nested deeper than 1,000 levels no JSON. */
 const isDeepJson = (text: unknown): boolean => {
   try {
-    JSON.parse(String(text))
+    if (typeof text === "string") JSON.parse(text)
     return true
   } catch {
     return false

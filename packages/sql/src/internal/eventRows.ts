@@ -18,7 +18,7 @@ const sizes = [100, 50, 16, 8, 4, 2, 1]
 const insertText = (dialect: SqlDialect, rows: number): string => {
   const { length } = eventRow.inserted
   const values = Array.from({ length: rows }, (_, row) => {
-    const parameters = eventRow.inserted.map((_, column) => dialect.parameter(row * length + column + 1))
+    const parameters = eventRow.inserted.map((_name, column) => dialect.parameter(row * length + column + 1))
     return `(${parameters.join(",")})`
   })
   return `INSERT INTO throughline_events (${eventRow.inserted.join(",")}) VALUES ${values.join(",")}`
@@ -33,7 +33,7 @@ export const makeInsert = (sql: SqlClient, dialect: SqlDialect) => {
     runKey: number,
   ): Effect.fn.Return<void, SqlError> {
     for (let at = 0; at < envelopes.length;) {
-      const size = sizes.find((size) => size <= envelopes.length - at)!
+      const size = sizes.find((candidate) => candidate <= envelopes.length - at)!
       const parameters: Array<unknown> = []
       for (const end = at + size; at < end; at++) eventRow.encode(parameters, envelopes[at]!, position + at, runKey)
       yield* sql.unsafe(texts.get(size)!, parameters)
