@@ -8,6 +8,7 @@ import * as Arbitrary from "effect/Arbitrary"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
+import * as Generator from "./Generator.ts"
 
 const Percent = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 100 }))
 const Millis = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
@@ -107,9 +108,6 @@ export const calmAdapter: AdapterPlan = {
   outages: [],
 }
 
-const between = (minimum: number, maximum: number) =>
-  Arbitrary.schema(Schema.Int.check(Schema.isBetween({ minimum, maximum })))
-
 const seed = Arbitrary.schema(Seed)
 
 /** How far generated plans go. */
@@ -118,8 +116,8 @@ export interface ArbitraryOptions {
   readonly within?: number | undefined
   /** How long one outage may last, in ms; 5,000 by default. Keep it under the retry budget of what is tested. */
   readonly longest?: number | undefined
-  /** Outages at most; 2 by default. */
-  readonly outages?: number | undefined
+  /** Outages at least and at most; 0 and 2 by default. */
+  readonly outages?: readonly [least: number, most: number] | undefined
   /** Whether calls may hang until they are interrupted; no by default: few callers promise to survive that. */
   readonly hang?: boolean | undefined
 }
@@ -127,23 +125,23 @@ export interface ArbitraryOptions {
 const outageOf = <const Mode extends string>(modes: ReadonlyArray<Mode>, options: ArbitraryOptions) =>
   Arbitrary.array(
     Arbitrary.all({
-      from: between(0, options.within ?? 20_000),
-      lasts: between(1, options.longest ?? 5_000),
+      from: Generator.int(0, options.within ?? 20_000),
+      lasts: Generator.int(1, options.longest ?? 5_000),
       mode: Arbitrary.schema(Schema.Literals(modes)),
     }),
-    { maxLength: options.outages ?? 2 },
+    { minLength: options.outages?.[0] ?? 0, maxLength: options.outages?.[1] ?? 2 },
   )
 
 /** Plans of a store that is troubled but not gone. */
 export const arbitraryStore = (options: ArbitraryOptions = {}): Arbitrary.Arbitrary<StorePlan> =>
   Arbitrary.all({
     seed,
-    fail: between(0, 20),
-    failAfter: between(0, 20),
-    hang: options.hang === true ? between(0, 5) : Arbitrary.Constant(0),
-    late: between(0, 30),
-    lateMillis: between(0, 2_000),
-    inARow: between(1, 3),
+    fail: Generator.int(0, 20),
+    failAfter: Generator.int(0, 20),
+    hang: options.hang === true ? Generator.int(0, 5) : Arbitrary.Constant(0),
+    late: Generator.int(0, 30),
+    lateMillis: Generator.int(0, 2_000),
+    inARow: Generator.int(1, 3),
     outages: outageOf(["refuse", "hang"], options),
   })
 
@@ -151,14 +149,14 @@ export const arbitraryStore = (options: ArbitraryOptions = {}): Arbitrary.Arbitr
 export const arbitraryAdapter = (options: ArbitraryOptions = {}): Arbitrary.Arbitrary<AdapterPlan> =>
   Arbitrary.all({
     seed,
-    failPublish: between(0, 20),
-    failPublishAfter: between(0, 10),
-    failSubscribe: between(0, 40),
-    lose: between(0, 50),
-    double: between(0, 30),
-    delay: between(0, 30),
-    delayMillis: between(0, 3_000),
-    reorder: between(0, 30),
+    failPublish: Generator.int(0, 20),
+    failPublishAfter: Generator.int(0, 10),
+    failSubscribe: Generator.int(0, 40),
+    lose: Generator.int(0, 50),
+    double: Generator.int(0, 30),
+    delay: Generator.int(0, 30),
+    delayMillis: Generator.int(0, 3_000),
+    reorder: Generator.int(0, 30),
     outages: outageOf(["gap", "fail", "silent", "hang"], options),
   })
 

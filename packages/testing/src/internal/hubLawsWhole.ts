@@ -5,17 +5,16 @@ import * as Arbitrary from "effect/Arbitrary"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as FaultPlan from "../FaultPlan.ts"
+import * as Generator from "../Generator.ts"
 import * as Law from "../Law.ts"
 import * as Reader from "./hubReader.ts"
 import * as World from "./hubWorld.ts"
 
-const { between } = Reader
-
-const arbitraryHub = Arbitrary.all({ pageEvents: between(1, 10), bufferEvents: between(2, 20) })
+const arbitraryHub = Arbitrary.all({ pageEvents: Generator.int(1, 10), bufferEvents: Generator.int(2, 20) })
 
 const arbitraryTrouble = Arbitrary.all({
-  store: FaultPlan.arbitraryStore({ within: 10_000, hang: true }),
-  adapter: FaultPlan.arbitraryAdapter({ within: 10_000 }),
+  store: FaultPlan.arbitraryStore({ within: 8_000, outages: [0, 2], hang: true }),
+  adapter: FaultPlan.arbitraryAdapter({ within: 8_000, outages: [1, 3] }),
 })
 
 /** How long a reader may need for what is stored, once all outages are over: several refused reads and a slow pace. */
@@ -64,14 +63,17 @@ export const whole: Law.Law<World.Below, StoreOptions> = Law.make({
     trouble: arbitraryTrouble,
     hub: arbitraryHub,
     producers: Arbitrary.array(
-      Arbitrary.array(Arbitrary.all({ wait: between(0, 3_000), run: between(0, 1), events: between(1, 8) }), {
-        minLength: 2,
-        maxLength: 8,
-      }),
+      Arbitrary.array(
+        Arbitrary.all({ wait: Generator.int(0, 3_000), run: Generator.int(0, 1), events: Generator.int(1, 8) }),
+        {
+          minLength: 3,
+          maxLength: 8,
+        },
+      ),
       { minLength: 1, maxLength: 3 },
     ),
-    ends: between(0, 3_000),
-    readers: Arbitrary.array(Arbitrary.all({ run: between(0, 1), plan: Reader.arbitraryReader }), {
+    ends: Generator.int(0, 3_000),
+    readers: Arbitrary.array(Arbitrary.all({ run: Generator.int(0, 1), plan: Reader.arbitraryReader }), {
       minLength: 1,
       maxLength: 5,
     }),

@@ -8,13 +8,10 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as Generator from "../Generator.ts"
 import * as Law from "../Law.ts"
 import type { Process } from "./hubWorld.ts"
-
-export const between = (minimum: number, maximum: number) =>
-  Arbitrary.schema(Schema.Int.check(Schema.isBetween({ minimum, maximum })))
 
 /** A reader's connection is cut after some events or some time, whichever is first; it is away, then resumes. */
 export interface Cut {
@@ -36,13 +33,16 @@ export interface ReaderPlan {
 }
 
 export const arbitraryReader: Arbitrary.Arbitrary<ReaderPlan> = Arbitrary.all({
-  joins: between(0, 12_000),
-  from: Arbitrary.map(between(0, 150), (percent) => (percent > 100 ? 0 : percent)),
-  guarded: Arbitrary.schema(Schema.Boolean),
-  pace: Arbitrary.map(between(0, 200), (millis) => (millis > 100 ? 0 : millis)),
-  cuts: Arbitrary.array(Arbitrary.all({ events: between(0, 12), millis: between(0, 8_000), away: between(0, 4_000) }), {
-    maxLength: 3,
-  }),
+  joins: Generator.int(0, 8_000),
+  from: Arbitrary.map(Generator.int(0, 150), (percent) => (percent > 100 ? 0 : percent)),
+  guarded: Generator.boolean,
+  pace: Arbitrary.map(Generator.int(0, 200), (millis) => (millis > 100 ? 0 : millis)),
+  cuts: Arbitrary.array(
+    Arbitrary.all({ events: Generator.int(0, 12), millis: Generator.int(0, 8_000), away: Generator.int(0, 4_000) }),
+    {
+      maxLength: 3,
+    },
+  ),
 })
 
 /** What a reader saw, over all its connections. */
