@@ -34,7 +34,8 @@ export interface SqlDialect {
   readonly isFull: (error: SqlError) => boolean
 }
 
-const sqlite: SqlDialect = {
+/** SQLite 3.43 and newer. */
+export const sqlite: SqlDialect = {
   serialKey: "INTEGER PRIMARY KEY AUTOINCREMENT",
   key: "INTEGER PRIMARY KEY NOT NULL",
   keyed: "WITHOUT ROWID",

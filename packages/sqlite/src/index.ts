@@ -1,0 +1,3 @@
+export * as SqliteClient from "./SqliteClient.ts"
+export * as SqliteStreamAdapter from "./SqliteStreamAdapter.ts"
+export * as SqliteThroughline from "./SqliteThroughline.ts"
