@@ -1,0 +1,222 @@
+/** The `throughline` command: its subcommands, their flags, and what they promise. */
+import { AgentId, RunId, SessionId } from "@throughline/core/Envelope"
+import * as Argument from "effect/cli/Argument"
+import * as CliConfig from "effect/cli/CliConfig"
+import * as CliError from "effect/cli/CliError"
+import * as CliOutput from "effect/cli/CliOutput"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as GlobalFlag from "effect/cli/GlobalFlag"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Backend from "./Backend.ts"
+import * as Exit from "./Exit.ts"
+import * as Invocation from "./Invocation.ts"
+import { Format } from "./LineFormat.ts"
+import { record } from "./Record.ts"
+import { Output, tell } from "./Output.ts"
+import { list, type ListRequest, remove } from "./Runs.ts"
+import * as StoreUrl from "./StoreUrl.ts"
+import { tail, unknownRun } from "./Tail.ts"
+
+const store = Flag.String("store").pipe(
+  Flag.withMetavar("URL"),
+  Flag.withDescription(
+    "Where runs are kept: sqlite:PATH. Default: THROUGHLINE_STORE, else one file in your data directory",
+  ),
+  Flag.optional,
+)
+
+const toggle = (name: string, description: string) =>
+  Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
+
+const session = (description: string) =>
+  Flag.String("session").pipe(
+    Flag.withSchema(SessionId),
+    Flag.withMetavar("ID"),
+    Flag.withDescription(description),
+    Flag.optional,
+  )
+
+const runArgument = Argument.String("run").pipe(Argument.withSchema(RunId), Argument.withDescription("The run's id"))
+
+const recordCommand = Command.make(
+  "record",
+  {
+    run: Flag.String("run").pipe(
+      Flag.withSchema(RunId),
+      Flag.withMetavar("ID"),
+      Flag.withDescription("The new run's id: 1 to 128 characters of A-Z a-z 0-9 . _ : -. Default: a UUID"),
+      Flag.optional,
+    ),
+    session: session("A group the run belongs to, such as a chat or a ticket"),
+    agent: Flag.String("agent").pipe(
+      Flag.withSchema(AgentId),
+      Flag.withMetavar("ID"),
+      Flag.withDescription("The agent that the events come from"),
+      Flag.optional,
+    ),
+    store: store.pipe(
+      Flag.withDescription(
+        "Where to record: sqlite:PATH, or memory: to only try it. Default: THROUGHLINE_STORE, else one file in your data directory",
+      ),
+    ),
+    format: Flag.Literals("format", Format.literals).pipe(
+      Flag.withDescription(
+        "What a line of standard output is: text (lines, the default), JSON (ndjson), or the JSON of an agent event (agent). A line that is something else is recorded as text and counted",
+      ),
+      Flag.withDefault("lines"),
+    ),
+    command: Argument.String("command").pipe(
+      Argument.withDescription("The command and its arguments, after --. Without it, standard input is recorded"),
+      Argument.variadic(),
+    ),
+  },
+  (input) =>
+    record({
+      run: Option.getOrUndefined(input.run),
+      session: Option.getOrUndefined(input.session),
+      agent: Option.getOrUndefined(input.agent),
+      store: Option.getOrUndefined(input.store),
+      format: input.format,
+      command: input.command,
+    }).pipe(Effect.mapError(Exit.ofError)),
+).pipe(
+  Command.withShortDescription("Run a command and record its output as a run"),
+  Command.withDescription(
+    "Runs a command, passes its output through untouched, and records every line as an event of a new run. The run ends as the command does: completed on exit 0, failed on another code or a signal, cancelled if SIGINT, SIGTERM or SIGHUP reaches this command, which hands it on. Exits with the command's code (128 + n after signal n); with 4 if that is 0 but not everything was stored, which standard error says. A store that doesn't answer never holds up the command for more than 2 s.",
+  ),
+  Command.withExamples([
+    { command: "throughline record -- npm test", description: "Record a command" },
+    { command: "throughline record --run build-7 --session ticket-42 -- make -j4", description: "Name the run" },
+    {
+      command: "agent --events | throughline record --format agent",
+      description: "Record what another program prints",
+    },
+  ]),
+)
+
+/** A place in a run, as a seq or as a cursor. */
+const Place = Schema.String.check(
+  Schema.isPattern(/^(0|[1-9][0-9]{0,15})(-[a-z0-9]{8})?$/, {
+    expected: "a seq from 0 up, or a cursor <seq>-<generation>",
+  }),
+)
+
+const wrong = (message: string) => new Exit.CommandFailed({ code: Exit.usage, message })
+
+/** Opens the store to read from. One that isn't there is not made: `missing` says what its absence means. */
+const withStore = Effect.fnUntraced(function* <A, E, R, E2, R2>(
+  flag: Option.Option<string>,
+  use: Effect.Effect<A, E, R>,
+  missing: Effect.Effect<A, E2, R2> | undefined,
+) {
+  const { url } = yield* StoreUrl.resolve(Option.getOrUndefined(flag))
+  if (url._tag === "Memory")
+    return yield* wrong("memory: is for record alone, nothing can be read from it: expected sqlite:PATH")
+  const fileSystem = yield* FileSystem.FileSystem
+  if (missing !== undefined && !(yield* fileSystem.exists(url.path))) return yield* missing
+  return yield* use.pipe(Effect.provide(Backend.layer(url)))
+})
+
+const tailCommand = Command.make(
+  "tail",
+  {
+    run: runArgument,
+    after: Flag.String("after").pipe(
+      Flag.withSchema(Place),
+      Flag.withMetavar("SEQ"),
+      Flag.withDescription("Start after this seq, or after a cursor <seq>-<generation>. Default: from the start"),
+      Flag.optional,
+    ),
+    follow: toggle("follow", "Go on with what is written from now on, until the run ends").pipe(Flag.withAlias("f")),
+    wait: toggle("wait", "With --follow: wait for a run that isn't known yet"),
+    store,
+    json: toggle("json", "Print one envelope a line, as JSON"),
+  },
+  Effect.fnUntraced(function* (input) {
+    if (input.wait && !input.follow) return yield* wrong("--wait alone: expected --follow --wait")
+    const after = Option.getOrUndefined(input.after)
+    yield* withStore(
+      input.store,
+      tail({ run: input.run, after, follow: input.follow, wait: input.wait, json: input.json }),
+      input.wait ? undefined : unknownRun(input.run),
+    )
+  }, Effect.mapError(Exit.ofError)),
+).pipe(
+  Command.withShortDescription("Print a run's events, and follow it"),
+  Command.withDescription(
+    "Prints each event of a run once, in order: up to its head, or with --follow to its end, whenever that comes. Exits with 0 at the end (without --follow: at the head), with 3 if the run is not known. Events past their retention are skipped, which standard error says.",
+  ),
+  Command.withExamples([
+    { command: "throughline tail build-7 --follow", description: "Watch a run" },
+    { command: "throughline tail build-7 --follow --after 120 --json", description: "Resume after event 120, as JSON" },
+  ]),
+)
+
+const lsCommand = Command.make(
+  "ls",
+  {
+    session: session("Only runs of this session"),
+    status: Flag.Literals("status", ["running", "completed", "failed", "cancelled"]).pipe(
+      Flag.withDescription("Only runs that stand like this"),
+      Flag.optional,
+    ),
+    store,
+    json: toggle("json", "Print one run a line, as JSON"),
+  },
+  (input) => {
+    const request: ListRequest = {
+      session: Option.getOrUndefined(input.session),
+      status: Option.getOrUndefined(input.status),
+      json: input.json,
+    }
+    return withStore(input.store, list(request), Effect.void).pipe(Effect.mapError(Exit.ofError))
+  },
+).pipe(
+  Command.withDescription(
+    "Lists runs, last started first: status, number of events, duration, age of the last event. A run whose producer is gone is running until somebody tails it.",
+  ),
+  Command.withShortDescription("List runs"),
+)
+
+const rmCommand = Command.make("rm", { run: runArgument, store }, (input) =>
+  withStore(input.store, remove(input.run), unknownRun(input.run)).pipe(Effect.mapError(Exit.ofError)),
+).pipe(
+  Command.withDescription("Removes a run and all its events. Exits with 3 if the run is not known."),
+  Command.withShortDescription("Remove a run"),
+)
+
+/** The whole command. */
+export const command = Command.make("throughline").pipe(
+  Command.withDescription("Records what a process prints as a run: stored once, followed live, resumed anywhere."),
+  Command.withSubcommands([recordCommand, tailCommand, lsCommand, rmCommand]),
+)
+
+/** Help where it was asked for; what is wrong with a command line, and only that, on standard error. */
+const presenter = (output: Output["Service"]): CliOutput.Presenter => ({
+  present: (event) =>
+    event._tag === "InvalidInvocation"
+      ? Effect.gen(function* () {
+          for (const error of event.errors) yield* tell(Invocation.problem(error, event.helpDoc))
+          yield* tell(`try: ${event.commandPath.join(" ")} --help`)
+        }).pipe(Effect.provideService(Output, output))
+      : CliOutput.defaultPresenter.present(event),
+})
+
+const builtIns = [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions]
+
+/** Runs the command on its arguments; fails with the exit code, once what there is to say has been said. */
+export const run = Effect.fnUntraced(
+  function* (args: ReadonlyArray<string>, version: string) {
+    const output = yield* Output
+    yield* Command.runWith(command, { version })(args).pipe(
+      Effect.provideService(CliOutput.Presenter, presenter(output)),
+      Effect.provideService(CliConfig.CliConfig, CliConfig.make({ builtIns })),
+    )
+  },
+  Effect.catchTag("CommandFailed", ({ code, message }) => Effect.andThen(tell(message), new Exit.Exited({ code }))),
+  Effect.catchIf(CliError.isCliError, () => Effect.fail(new Exit.Exited({ code: Exit.usage }))),
+)
