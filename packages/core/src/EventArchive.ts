@@ -44,8 +44,9 @@ export class EventArchive extends Context.Service<
     /**
      * All that is stored after a cursor and matches, up to what was stored when the replay gets there; then a
      * `Checkpoint`, and the stream completes. Nothing that becomes visible later sorts before what was read.
-     * Removed runs are left out. A run whose history was trimmed yields `Truncated` before its next envelope, unless
-     * the cursor is already past what was trimmed. Costs a page of memory, whatever the length.
+     * Removed runs are left out. A run whose history was trimmed yields `Truncated` before its next envelope, and
+     * before any event at a later position than what was trimmed, so that every cursor is past it or is told; a cursor
+     * already past what was trimmed is not. Costs a page of memory, whatever the length.
      */
     readonly replay: (request: {
       readonly filter: EventFilter

@@ -12,7 +12,7 @@ import * as Stream from "effect/Stream"
 import * as AppendRules from "../AppendRules.ts"
 import * as Cursor from "../Cursor.ts"
 import type { EncodedEnvelope, EventId, RunId } from "../Envelope.ts"
-import type { ArchiveItem, EventArchive } from "../EventArchive.ts"
+import type { ArchiveItem, ArchiveTruncated, EventArchive } from "../EventArchive.ts"
 import * as EventFilter from "../EventFilter.ts"
 import type { AppendError, AppendRequest, AppendResult, EventStore } from "../EventStore.ts"
 import * as StoreError from "../EventStoreError.ts"
@@ -30,14 +30,13 @@ interface MemoryRun {
   readonly producers: Map<string, AppendRules.ProducerRecord>
 }
 
-const archivePage = 1000
-
 export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
   const bounds = { ...defaultBounds, ...options.bounds }
   const eventsPerRun = options.retention?.eventsPerRun
   const context = yield* Effect.context<SecureRandom.SecureRandom | Digest.Digest>()
   const random = Context.get(context, SecureRandom.SecureRandom)
   const runs = new Map<string, MemoryRun>()
+  const trimmedRuns = new Set<MemoryRun>()
   /** Every envelope and its position; what was trimmed or removed stays until half of the log is dead. */
   let log: Array<EncodedEnvelope> = []
   let logPositions: Array<number> = []
@@ -79,6 +78,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     const trimmed = run.envelopes.length - (state.lastSeq - state.firstSeq + 1)
     if (trimmed > 0) {
       run.trimmedPosition = run.positions[trimmed - 1]!
+      trimmedRuns.add(run)
       run.envelopes.splice(0, trimmed)
       run.positions.splice(0, trimmed)
       bury(trimmed)
@@ -191,6 +191,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     const run = runs.get(runId)
     if (run === undefined) return false
     runs.delete(runId)
+    trimmedRuns.delete(run)
     bury(run.envelopes.length)
     return true
   }
@@ -240,27 +241,45 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     return low
   }
 
+  /**
+   * What was trimmed is told at the place of its last position: there every reader whose cursor is before it comes by,
+   * and nobody else.
+   */
+  const truncatedBetween = (filter: EventFilter.CompiledFilter, after: number, reached: number) => {
+    const items: Array<ArchiveTruncated & { readonly position: number }> = []
+    for (const { envelopes, state, trimmedPosition } of trimmedRuns) {
+      if (trimmedPosition <= after || trimmedPosition > reached || !filter.matches(envelopes[0]!)) continue
+      items.push({ _tag: "Truncated", runId: state.runId, from: 1, to: state.firstSeq - 1, position: trimmedPosition })
+    }
+    return items.sort((left, right) => left.position - right.position)
+  }
+
   const replayPage = (filter: EventFilter.CompiledFilter, after: number, until: number) => {
+    const begin = indexAfter(after)
+    const end = Math.min(begin + bounds.maxPageEvents, log.length)
+    const reached = Math.max(end < log.length ? Math.min(logPositions[end]! - 1, until) : until, after)
+    const truncated = truncatedBetween(filter, after, reached)
     const items: Array<ArchiveItem> = []
-    let index = indexAfter(after)
-    const end = Math.min(index + archivePage, log.length)
-    for (; index < end && logPositions[index]! <= until; index++) {
+    const tell = (before: number): void => {
+      while (truncated.length > 0 && truncated[0]!.position < before) {
+        const { position: _, ...item } = truncated.shift()!
+        items.push(item)
+      }
+    }
+    for (let index = begin; index < end && logPositions[index]! <= until; index++) {
       const envelope = log[index]!
       if (!isLive(envelope) || !filter.matches(envelope)) continue
-      const { state, trimmedPosition } = runs.get(envelope.runId)!
-      if (envelope.seq === state.firstSeq && trimmedPosition > after) {
-        items.push({ _tag: "Truncated", runId: state.runId, from: 1, to: state.firstSeq - 1 })
-      }
+      tell(logPositions[index]!)
       items.push({
         _tag: "Event",
         envelope,
         position: logPositions[index]!,
         cursor: Cursor.archive(filter.scope, logPositions[index]!),
-        runCursor: Cursor.run(envelope.seq, state.generation),
+        runCursor: Cursor.run(envelope.seq, runs.get(envelope.runId)!.state.generation),
       })
     }
-    const reached = index < log.length ? Math.min(logPositions[index]! - 1, until) : until
-    return { items, reached: Math.max(reached, after) }
+    tell(Number.POSITIVE_INFINITY)
+    return { items, reached }
   }
 
   const archive: EventArchive["Service"] = {
