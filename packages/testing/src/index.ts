@@ -1,3 +1,4 @@
+export * as EventArchiveLaws from "./EventArchiveLaws.ts"
 export * as EventStoreLaws from "./EventStoreLaws.ts"
 export * as FaultPlan from "./FaultPlan.ts"
 export * as FaultyEventStore from "./FaultyEventStore.ts"

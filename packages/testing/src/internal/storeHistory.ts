@@ -124,7 +124,7 @@ const tagLists: ReadonlyArray<ReadonlyArray<string>> = [[], ["red"], ["b", "a", 
 const correlations: ReadonlyArray<Readonly<Record<string, string>>> = [
   {},
   { job: "7", "": "empty key" },
-  { __proto: "x" },
+  { "a b": "ä" },
 ]
 
 const evenly = <const A>(values: ReadonlyArray<A>): Arbitrary.Arbitrary<A> =>
@@ -251,6 +251,8 @@ export const read: Arbitrary.Arbitrary<Read> = Arbitrary.all({
 })
 
 export const remove: Arbitrary.Arbitrary<Remove> = Arbitrary.all({ _tag: Arbitrary.Constant("Remove" as const), run })
+
+export const removeOf = (index: number): Remove => ({ _tag: "Remove", run: index })
 
 export const renew: Arbitrary.Arbitrary<Renew> = Arbitrary.all({
   _tag: Arbitrary.Constant("Renew" as const),

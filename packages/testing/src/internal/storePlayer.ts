@@ -18,8 +18,8 @@ import * as Law from "../Law.ts"
 import * as StoreHistory from "./storeHistory.ts"
 import * as StoreModel from "./storeModel.ts"
 
-const runIds = ["run-0", "run:1", "Run_2.x"] as ReadonlyArray<string> as ReadonlyArray<RunId>
-const sessionIds = ["chat-0", "chat-1"] as ReadonlyArray<string> as ReadonlyArray<SessionId>
+export const runIds = ["run-0", "run:1", "Run_2.x"] as ReadonlyArray<string> as ReadonlyArray<RunId>
+export const sessionIds = ["chat-0", "chat-1"] as ReadonlyArray<string> as ReadonlyArray<SessionId>
 const producerIds = ["writer", "other writer"]
 
 const vocabularies = [
@@ -265,6 +265,13 @@ const requestOf = (world: World, command: StoreHistory.Append): AppendRequest =>
     ...(command.lease === undefined ? undefined : { lease: leaseOf(world, command.lease) }),
   }
 }
+
+/** A plain append of so many events. */
+export const requestFor = (world: World, run: number, events = 1): AppendRequest => ({
+  runId: runIdOf(run),
+  vocabulary: world.runs.get(runIdOf(run))?.vocabulary ?? vocabularies[0],
+  events: Array.from({ length: events }, () => nextEvent(world, StoreHistory.plain)),
+})
 
 const spoiltRequestOf = (world: World, { fault, run }: StoreHistory.Spoilt): AppendRequest => {
   const { maxAppendEvents, maxEventBytes } = world.rules.bounds
