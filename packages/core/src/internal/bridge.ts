@@ -1,4 +1,4 @@
-/** The body of the event bridge: takes from the source, deals events out to lanes, renews leases, stops in order. */
+/** The body of the event bridge: takes from the source as long as there is room, sets lanes to work, stops in order. */
 import * as Clock from "effect/Clock"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Cause from "effect/Cause"
@@ -10,11 +10,9 @@ import * as Fiber from "effect/Fiber"
 import * as FiberSet from "effect/FiberSet"
 import * as Latch from "effect/Latch"
 import * as Pull from "effect/Pull"
-import * as Result from "effect/Result"
-import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { EventInput, RunId, SessionId } from "../Envelope.ts"
+import type { EventInput, RunId } from "../Envelope.ts"
 import type {
   BridgeHandle,
   BridgeInput,
@@ -24,9 +22,10 @@ import type {
   Recorded,
   SourceOptions,
 } from "../EventBridge.ts"
-import { EventRefused, encodeWith, timestamp, type Vocabulary } from "../Vocabulary.ts"
+import { timestamp, type Vocabulary } from "../Vocabulary.ts"
+import * as bridgeIntake from "./bridgeIntake.ts"
 import * as bridgeLane from "./bridgeLane.ts"
-import * as eventIds from "./eventIds.ts"
+import * as bridgeLease from "./bridgeLease.ts"
 
 /** The options of a bridge, all of them. */
 export interface Config extends Pick<
@@ -42,15 +41,6 @@ export interface Config extends Pick<
   readonly stopped: BridgeStopped
 }
 
-/** The run that a stream of `record` is. */
-interface RecordedRun {
-  readonly runId: RunId
-  readonly sessionId?: SessionId | undefined
-}
-
-/** Runs renewed in one call. */
-const renewalsPerCall = 1000
-
 interface Started<Err> extends BridgeHandle<Err> {
   /** Runs whose end was stored. */
   readonly ended: Effect.Effect<number>
@@ -61,12 +51,12 @@ const startWith = Effect.fnUntraced(function* <E, A extends EventInput<E>, Err, 
   vocabulary: Vocabulary<E>,
   source: Stream.Stream<A, Err, R>,
   /** Whose run an event belongs to. */
-  address: (input: A) => RecordedRun,
+  address: (input: A) => bridgeIntake.Address,
   /** A run that gets its will when the source is over and gave it no end. */
-  recorded: RecordedRun | undefined,
+  recorded: bridgeIntake.Address | undefined,
   sourceOptions: SourceOptions<E>,
 ): Effect.fn.Return<Started<Err>, never, R | Scope.Scope> {
-  const { maxBatchEvents, maxBatchSize, maxPending, store } = config
+  const { maxPending, stopped, store } = config
   const counts: bridgeLane.Counts = { stored: 0, retried: 0, dead: 0, pending: 0, ended: 0 }
   const lanes = new Map<RunId, bridgeLane.Lane>()
   const open = new Set<RunId>()
@@ -75,7 +65,6 @@ const startWith = Effect.fnUntraced(function* <E, A extends EventInput<E>, Err, 
   // Closed once the bridge has stopped, so that its fibers are alive while it drains.
   const scope = yield* Effect.acquireRelease(Scope.make(), Scope.close)
   const workers = yield* Scope.provide(FiberSet.make<void>(), scope)
-  const mint = eventIds.make(config.random)
   const mintedId = sourceOptions.producerId ?? (yield* config.random.uuidV7())
   let lanesMade = 0
   let state: BridgeStatus["state"] = "running"
@@ -83,55 +72,12 @@ const startWith = Effect.fnUntraced(function* <E, A extends EventInput<E>, Err, 
   let aborted = false
   let sourceExit: Exit.Exit<void, Err> | undefined
   let stopAsked = false
-  /** An event that ends its run was taken. */
-  let endTaken = false
 
   const finishIfDone = () => {
     if (sourceExit === undefined || counts.pending > 0) return
     state = "stopped"
     Deferred.doneUnsafe(finished, Exit.void)
   }
-
-  const encode = (input: EventInput<E>, nextId: eventIds.NextId, now: string) => {
-    try {
-      return encodeWith(vocabulary, input, input.eventId ?? nextId(), now)
-    } catch (cause) {
-      // A vocabulary's functions are the user's; one event they throw on must not take the others with it.
-      return Result.fail(new EventRefused({ vocabulary: vocabulary.id.name, problem: String(cause) }))
-    }
-  }
-
-  const makeWill = Effect.fnUntraced(function* (runId: RunId) {
-    const nextId = yield* mint(1)
-    const now = timestamp(yield* Clock.currentTimeMillis)
-    const encoded = yield* Effect.sync(() => {
-      try {
-        const event = sourceOptions.will === undefined ? vocabulary.abandoned() : sourceOptions.will(runId)
-        return encode({ event }, nextId, now)
-      } catch (cause) {
-        return Result.fail(new EventRefused({ vocabulary: vocabulary.id.name, problem: String(cause) }))
-      }
-    })
-    if (Result.isSuccess(encoded) && encoded.success.endsRun !== undefined) return encoded.success
-    const why = Result.isFailure(encoded) ? encoded.failure.message : "its event doesn't end the run"
-    yield* Effect.logWarning(`run ${runId} is written without a will: ${why}`)
-    return null
-  })
-
-  const lane = bridgeLane.make({
-    ...config,
-    vocabulary: vocabulary.id,
-    leaseTtl: config.lease?.ttl,
-    makeWill,
-    counts,
-    open,
-    settled: (events) => {
-      counts.pending -= events
-      if (counts.pending < maxPending) room.openUnsafe()
-      finishIfDone()
-    },
-    forget: ({ runId }) => lanes.delete(runId),
-  })
 
   const laneOf = (runId: RunId): bridgeLane.Lane => {
     let found = lanes.get(runId)
@@ -146,70 +92,32 @@ const startWith = Effect.fnUntraced(function* <E, A extends EventInput<E>, Err, 
     return found
   }
 
-  /** Encodes events and deals them out; answers the lanes that must be set to work. Imperative: it runs per event. */
-  const deal = (
-    inputs: ReadonlyArray<A>,
-    from: number,
-    to: number,
-    nextId: eventIds.NextId,
-    now: string,
-  ): ReadonlyArray<bridgeLane.Lane> => {
-    const idle: Array<bridgeLane.Lane> = []
-    let to_: bridgeLane.Lane | undefined
-    for (let index = from; index < to; index++) {
-      const input = inputs[index]!
-      const { runId, sessionId } = address(input)
-      if (to_?.runId !== runId) to_ = laneOf(runId)
-      const waiting = to_.waiting
-      const encoded = encode(input, nextId, now)
-      if (Result.isFailure(encoded)) {
-        waiting.push({ _tag: "Refused", sessionId, input, cause: encoded.failure, ends: endsRun(input.event) })
-      } else {
-        const event = encoded.success
-        const size = event.event.length
-        const last = waiting[waiting.length - 1]
-        if (
-          last?._tag === "Batch" &&
-          !last.ends &&
-          last.events.length < maxBatchEvents &&
-          last.size + size <= maxBatchSize &&
-          (sessionId === undefined || sessionId === last.sessionId)
-        ) {
-          last.events.push(event)
-          last.size += size
-          last.ends = event.endsRun !== undefined
-        } else {
-          waiting.push({ _tag: "Batch", sessionId, events: [event], size, ends: event.endsRun !== undefined })
-        }
-        if (event.endsRun !== undefined) endTaken = true
-      }
-      if (!to_.running) {
-        to_.running = true
-        idle.push(to_)
-      }
-    }
-    counts.pending += to - from
-    return idle
-  }
+  const intake = bridgeIntake.make({ ...config, vocabulary, address, laneOf })
+  const makeWill = (runId: RunId) =>
+    intake.encodeWill(runId, () => sourceOptions.will?.(runId) ?? vocabulary.abandoned())
 
-  /** Whether a refused event would have ended its run, as far as the vocabulary can tell. */
-  const endsRun = (event: E): boolean => {
-    try {
-      const ends = vocabulary.endsRun(event) !== undefined
-      if (ends) endTaken = true
-      return ends
-    } catch {
-      return false
-    }
-  }
+  const lanesWork = bridgeLane.make({
+    ...config,
+    vocabulary: vocabulary.id,
+    leaseTtl: config.lease?.ttl,
+    makeWill,
+    counts,
+    open,
+    settled: (events) => {
+      counts.pending -= events
+      if (counts.pending < maxPending) room.openUnsafe()
+      finishIfDone()
+    },
+    forget: ({ runId }) => lanes.delete(runId),
+  })
 
   const setToWork = (idle: ReadonlyArray<bridgeLane.Lane>) =>
     Effect.forEach(
       idle,
       (each) =>
         aborted
-          ? lane.buryAll(each, config.stopped)
-          : FiberSet.run(workers, lane.run(each), { startImmediately: false }),
+          ? lanesWork.buryAll(each, stopped)
+          : FiberSet.run(workers, lanesWork.run(each), { startImmediately: false }),
       { discard: true },
     )
 
@@ -224,16 +132,15 @@ const startWith = Effect.fnUntraced(function* <E, A extends EventInput<E>, Err, 
         continue
       }
       const end = Math.min(inputs.length, index + free)
-      const nextId = yield* mint(end - index)
-      const now = timestamp(yield* Clock.currentTimeMillis)
-      const idle = deal(inputs, index, end, nextId, now)
+      counts.pending += end - index
+      const idle = yield* intake.deal(inputs, index, end)
       index = end
       yield* setToWork(idle)
     }
   })
 
   /** The recorded run's will takes the place of the end that its stream didn't give. */
-  const endRecorded = Effect.fnUntraced(function* ({ runId, sessionId }: RecordedRun) {
+  const endRecorded = Effect.fnUntraced(function* ({ runId, sessionId }: bridgeIntake.Address) {
     const mine = laneOf(runId)
     mine.will ??= yield* makeWill(runId)
     if (mine.will === null) return
@@ -254,7 +161,7 @@ const startWith = Effect.fnUntraced(function* <E, A extends EventInput<E>, Err, 
     Effect.onExit(
       Effect.fnUntraced(function* (exit) {
         if (state === "running") state = "draining"
-        if (recorded !== undefined && !endTaken) yield* endRecorded(recorded)
+        if (recorded !== undefined && !intake.endDealt()) yield* endRecorded(recorded)
         sourceExit = sourceExitOf(exit, stopAsked)
         finishIfDone()
       }),
@@ -280,7 +187,7 @@ const startWith = Effect.fnUntraced(function* <E, A extends EventInput<E>, Err, 
     room.openUnsafe()
     yield* FiberSet.clear(workers)
     const handOver = Effect.andThen(
-      Effect.forEach(Array.from(lanes.values()), (each) => lane.buryAll(each, config.stopped), {
+      Effect.forEach(Array.from(lanes.values()), (each) => lanesWork.buryAll(each, stopped), {
         concurrency: "unbounded",
         discard: true,
       }),
@@ -302,39 +209,19 @@ const startWith = Effect.fnUntraced(function* <E, A extends EventInput<E>, Err, 
   })
   yield* Effect.addFinalizer(() => stop)
 
-  const renew = Effect.fnUntraced(function* (runIds: ReadonlyArray<RunId>, ttl: Duration.Input) {
-    const { refused } = yield* store.renew(runIds, { ttl })
-    for (const runId of refused) {
-      // Somebody else ended or removed the run; the lane's next append, if any, will hear it.
-      if (!open.delete(runId)) continue
-      const refusedLane = lanes.get(runId)
-      if (refusedLane === undefined) continue
-      refusedLane.keep = false
-      if (!refusedLane.running) lanes.delete(runId)
+  // Somebody else ended or removed these runs; the next append to one of them, if any, will hear it.
+  const refused = (runIds: ReadonlyArray<RunId>) => {
+    for (const runId of runIds) {
+      const mine = open.delete(runId) ? lanes.get(runId) : undefined
+      if (mine === undefined) continue
+      mine.keep = false
+      if (!mine.running) lanes.delete(runId)
     }
-  })
-
+  }
   if (config.lease !== undefined) {
-    const { renewEvery, ttl } = config.lease
-    const renewOpen = Effect.suspend(() => {
-      const runIds = Array.from(open)
-      const pages = Array.from({ length: Math.ceil(runIds.length / renewalsPerCall) }, (_, page) =>
-        runIds.slice(page * renewalsPerCall, (page + 1) * renewalsPerCall),
-      )
-      return Effect.forEach(pages, (page) => renew(page, ttl), { discard: true })
-    })
-    yield* renewOpen.pipe(
-      Effect.retry({
-        schedule: Schedule.jittered(Schedule.exponential("100 millis")),
-        while: (error) => error.isRetryable,
-      }),
-      Effect.timeout(renewEvery),
-      Effect.catchCause((cause) => Effect.logDebug("open runs were not renewed", cause)),
-      Effect.delay(renewEvery),
-      Effect.forever,
-      Effect.raceFirst(Deferred.await(finished)),
-      Effect.forkIn(scope),
-    )
+    yield* bridgeLease
+      .keepAlive(store, open, config.lease, refused)
+      .pipe(Effect.raceFirst(Deferred.await(finished)), Effect.forkIn(scope))
   }
 
   return {
@@ -366,7 +253,7 @@ export const make = (config: Config): EventBridge["Service"] => ({
 
   record: <E, Err, R>(
     vocabulary: Vocabulary<E>,
-    run: RecordedRun,
+    run: bridgeIntake.Address,
     stream: Stream.Stream<EventInput<E>, Err, R>,
     options: SourceOptions<E> = {},
   ): Effect.Effect<Recorded, Err, R> =>

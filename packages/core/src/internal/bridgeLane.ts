@@ -337,10 +337,9 @@ export const make = (shared: Shared) => {
     /** Hands over all that is left as dead letters. No fiber must be running the lane. */
     buryAll: Effect.fnUntraced(function* (lane: Lane, cause: DeadLetterCause) {
       lane.running = true
-      lane.current ??= lane.waiting.shift()
-      while (lane.current !== undefined) {
-        yield* buryCurrent(lane, cause)
-        lane.current = lane.waiting.shift()
+      for (let left = lane.current ?? lane.waiting.shift(); left !== undefined; left = lane.waiting.shift()) {
+        lane.current = undefined
+        yield* bury(lane, left, cause)
       }
       lane.running = false
     }),
