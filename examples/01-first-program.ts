@@ -1,29 +1,23 @@
-/** A run in twenty lines: it is recorded, and read while it is written. */
+/** A run in twenty lines: recorded, then read from its second event on. */
+import { NodeRuntime } from "@effect/platform-node"
 import { AgentEvents, Envelope, EventBridge, SubscriptionHub, Throughline } from "@throughline/core"
-import { Console, Effect, Fiber, Stream } from "effect"
+import { Console, Effect, Stream } from "effect"
 
+const { vocabulary } = AgentEvents
+const runId = Envelope.RunId.make("hello")
+const events = Stream.make<ReadonlyArray<AgentEvents.AgentEvent>>(
+  { _tag: "RunStarted", name: "hello" },
+  { _tag: "TextDelta", messageId: "m1", text: "Hello, world." },
+  { _tag: "RunCompleted", finishReason: "stop", iterations: 1 },
+)
 const program = Effect.gen(function* () {
   const bridge = yield* EventBridge.EventBridge
   const hub = yield* SubscriptionHub.SubscriptionHub
-  const runId = Envelope.RunId.make("hello")
-
-  const reader = yield* Effect.forkChild(
-    Stream.runForEach(hub.run(runId, { vocabulary: AgentEvents.vocabulary }), (item) =>
-      item._tag === "Event" ? Console.log(item.cursor, item.envelope.event) : Console.log(`(${item._tag})`),
-    ),
-  )
-  const events = Stream.make<ReadonlyArray<AgentEvents.AgentEvent>>(
-    { _tag: "RunStarted", name: "hello" },
-    { _tag: "TextDelta", messageId: "m1", text: "Hello, " },
-    { _tag: "TextDelta", messageId: "m1", text: "world." },
-    { _tag: "RunCompleted", finishReason: "stop", iterations: 1 },
-  )
   yield* bridge.record(
-    AgentEvents.vocabulary,
+    vocabulary,
     { runId },
     Stream.map(events, (event) => ({ event })),
   )
-  yield* Fiber.join(reader)
+  yield* Stream.runForEach(hub.run(runId, { vocabulary, after: 1 }), (item) => Console.log(item))
 })
-
-Effect.runPromise(Effect.provide(program, Throughline.layerMemory()))
+NodeRuntime.runMain(Effect.provide(program, Throughline.layerMemory()))

@@ -2,6 +2,7 @@
  * A reader that loses its connection and comes back: it keeps the cursor of the last event it has dealt with, and
  * resumes there. Together the two readings are the run, each event once.
  */
+import { NodeRuntime } from "@effect/platform-node"
 import { AgentEvents, Envelope, EventBridge, SubscriptionHub, Throughline } from "@throughline/core"
 import { Console, Effect, Fiber, Ref, Stream } from "effect"
 
@@ -52,4 +53,4 @@ const program = Effect.gen(function* () {
   yield* Console.log(`together they saw ${(yield* Ref.get(seen)).join(" ")}`)
 })
 
-Effect.runPromise(Effect.provide(program, Throughline.layerMemory()))
+NodeRuntime.runMain(Effect.provide(program, Throughline.layerMemory()))

@@ -1,0 +1,28 @@
+/** Every example is a program that a reader runs first, so each runs here, as its own process. */
+import { assert, describe, it } from "@effect/vitest"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { Effect, Stream } from "effect"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import { fileURLToPath } from "node:url"
+
+const run = Effect.fnUntraced(function* (example: string) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const handle = yield* spawner.spawn(
+    ChildProcess.make(process.execPath, [fileURLToPath(new URL(`./${example}.ts`, import.meta.url))]),
+  )
+  const output = yield* handle.all.pipe(Stream.decodeText, Stream.mkString)
+  assert.strictEqual(yield* handle.exitCode, 0, output)
+  return output
+})
+
+describe("examples", () => {
+  it.live.each([
+    ["01-first-program", /seq: 2[\s\S]*seq: 3[\s\S]*CaughtUp/],
+    ["02-your-own-events", /on SQLite\n {2}1 compile started\n[\s\S]*4 the build is done/],
+    ["04-resumable-reader", /together they saw 1 2 3 4 5 6 7 8 9 10 11\n/],
+  ] as const)("%s runs and prints what it says", ([example, expected]) =>
+    Effect.gen(function* () {
+      assert.match(yield* run(example), expected)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
+  )
+})
