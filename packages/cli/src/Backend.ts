@@ -1,6 +1,7 @@
 /** The services over a store, as a URL names it. */
 import type { DeadLetter } from "@throughline/core/EventBridge"
 import * as Throughline from "@throughline/core/Throughline"
+import * as SqliteThroughline from "@throughline/sqlite/SqliteThroughline"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -31,6 +32,8 @@ export const layer = (url: StoreUrl, onDeadLetter?: (letter: DeadLetter) => Effe
         },
         hub: { grace, watchdog },
       }
-      return url._tag === "Memory" ? Throughline.layerMemory(options) : Throughline.layerMemory(options)
+      return url._tag === "Memory"
+        ? Throughline.layerMemory(options)
+        : SqliteThroughline.layer({ ...options, filename: url.path })
     }),
   )
