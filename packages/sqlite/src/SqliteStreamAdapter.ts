@@ -24,7 +24,7 @@ import { SqliteClient } from "./SqliteClient.ts"
 /** How events of other processes are found. */
 export interface Options {
   /**
-   * The time from one look at the file to the next, 15 ms by default: an event of another process arrives after half of
+   * The time from one look at the file to the next, 20 ms by default: an event of another process arrives after half of
    * it on average.
    */
   readonly interval?: Duration.Input | undefined
@@ -53,7 +53,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<StreamAdapter["Service"], SqlMigrations.OpenFailed, SqliteClient | SqlClient | Scope.Scope> {
   const client = yield* SqliteClient
   const frames = yield* SqlFrames.make
-  const interval = Duration.fromInputUnsafe(options.interval ?? "15 millis")
+  const interval = Duration.fromInputUnsafe(options.interval ?? "20 millis")
   const kinds = options.rooms ?? defaultRooms
 
   /** The rooms of the running poller. */
@@ -77,14 +77,22 @@ export const make = Effect.fnUntraced(function* (
       version = now
     })
 
-    const lookAgain = Effect.andThen(
-      Effect.retry(look, { schedule: backoff, while: (error) => error.isRetryable }),
-      Effect.sync(() => fed.gap("reconnected")),
-    )
+    const lookAgain = (error: LookError): Effect.Effect<void, LookError> =>
+      error.isRetryable
+        ? Effect.andThen(
+            Effect.retry(look, { schedule: backoff, while: (again) => again.isRetryable }),
+            Effect.sync(() => fed.gap("reconnected")),
+          )
+        : Effect.fail(error)
 
-    yield* look.pipe(
-      Effect.catch((error) => (error.isRetryable ? lookAgain : Effect.fail(error))),
-      Effect.repeat(Schedule.spaced(interval)),
+    const follow = Effect.gen(function* () {
+      // An idle process pays for this loop alone: a schedule would double its price.
+      while (true) {
+        yield* Effect.sleep(interval)
+        yield* Effect.catch(look, lookAgain)
+      }
+    })
+    yield* follow.pipe(
       Effect.catch((error) =>
         Effect.andThen(
           RcRef.invalidate(poller),

@@ -89,7 +89,7 @@ export const make = (kinds: ReadonlyArray<RoomKind>, head: number): Rooms => {
     begin: (until) => {
       const after = read
       if (until <= after) return undefined
-      // From here on `publish` leaves what is up to the until to the read.
+      // From here on `publish` leaves what is up to there to the read.
       const covered = published.covers(after, until)
       reading = until
       const listening = Array.from(rooms.values(), ({ room }) => room).filter(({ _tag }) => kinds.includes(_tag))
