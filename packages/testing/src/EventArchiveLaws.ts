@@ -30,6 +30,12 @@ const written = of([
   [1, endAbandoned],
 ])
 
+/** Runs that stay, written in turns, so that most are trimmed and what is left of one lies between events of others. */
+const long = of([
+  [12, append({ sessions: 1, maxEvents: 1 })],
+  [1, remove],
+])
+
 /** Promise 1. */
 export const ordered: ArchiveLaw = Law.make({
   promise: 1,
@@ -94,20 +100,21 @@ export const truncated: ArchiveLaw = Law.make({
   promise: 9,
   name: "trimmed history is told before the run's next event, to whoever resumes before it",
   history: Arbitrary.all({
-    before: written,
-    after: written,
+    before: long,
+    after: long,
     filter: ArchiveReplay.filter,
-    eventsPerRun: Generator.int(1, 4),
+    eventsPerRun: Generator.int(1, 5),
   }),
   size: 100,
   runs: 80,
   options: ({ eventsPerRun }) => ({ retention: { eventsPerRun } }),
-  reaches: { trimming: 0.4, "a truncated run": 0.3 },
+  reaches: { trimming: 0.4, "a truncated run": 0.3, "an event between": 0.07 },
   property: Effect.fnUntraced(function* ({ after, before, eventsPerRun, filter }, reach) {
     const world = StorePlayer.makeWorld({ retention: { eventsPerRun } }, reach)
     yield* StorePlayer.play(world, before)
     const canonical = yield* ArchiveReplay.check(world, filter, undefined)
     if (canonical.truncated.length > 0) reach("a truncated run")
+    if (ArchiveReplay.isApart(canonical)) reach("an event between")
     for (const event of canonical.events) yield* ArchiveReplay.check(world, filter, event)
     yield* StorePlayer.play(world, after)
     for (const place of [...canonical.events, canonical.checkpoint]) yield* ArchiveReplay.check(world, filter, place)
@@ -118,17 +125,20 @@ export const truncated: ArchiveLaw = Law.make({
 export const truncatedFar: ArchiveLaw = Law.make({
   promise: 9,
   name: "trimmed history is told even if a thousand other events lie before the run's next one",
-  history: Arbitrary.all({ trimmed: Generator.int(1, 20), between: Generator.int(1000, 1400) }),
+  history: Arbitrary.all({ trimmed: Generator.int(1, 20), between: Generator.int(1000, 1100) }),
   runs: 3,
   fixed: true,
-  options: () => ({ retention: { eventsPerRun: 500 } }),
+  options: () => ({ retention: { eventsPerRun: 1100 } }),
   property: Effect.fnUntraced(function* ({ between, trimmed }, reach) {
-    const world = StorePlayer.makeWorld({ retention: { eventsPerRun: 500 } }, reach)
-    yield* StorePlayer.append(world, StorePlayer.requestFor(world, 0, trimmed))
-    for (let left = between; left > 0; left -= 250) {
-      yield* StorePlayer.append(world, StorePlayer.requestFor(world, left > 500 ? 1 : 2, Math.min(left, 250)))
-    }
-    yield* StorePlayer.append(world, StorePlayer.requestFor(world, 0, 500))
+    const world = StorePlayer.makeWorld({ retention: { eventsPerRun: 1100 } }, reach)
+    const write = Effect.fnUntraced(function* (run: number, events: number) {
+      for (let left = events; left > 0; left -= 275) {
+        yield* StorePlayer.append(world, StorePlayer.requestFor(world, run, Math.min(left, 275)))
+      }
+    })
+    yield* write(0, trimmed)
+    yield* write(1, between)
+    yield* write(0, 1100)
     const canonical = yield* ArchiveReplay.check(world, {}, undefined)
     const about = canonical.truncated.find(({ runId }) => runId === StorePlayer.runIdOf(0))
     yield* Law.same("where the trimmed history ends", about?.to, trimmed)

@@ -28,7 +28,9 @@ const filters: ReadonlyArray<EventFilter> = [
   { runIds: [strangerId] },
 ]
 
-export const filter: Arbitrary.Arbitrary<EventFilter> = Generator.weighted(filters.map((value) => [1, value] as const))
+export const filter: Arbitrary.Arbitrary<EventFilter> = Generator.weighted(
+  filters.map((value, index) => [index === 0 ? 6 : 1, value] as const),
+)
 
 /** The same filter in other words. */
 export const rewritten = (one: EventFilter): EventFilter => ({
@@ -72,10 +74,19 @@ export interface Place {
 }
 
 export interface Replayed {
+  readonly items: ReadonlyArray<ArchiveItem>
   readonly events: ReadonlyArray<ArchiveEvent>
   readonly truncated: ReadonlyArray<ArchiveTruncated>
   readonly checkpoint: ArchiveCheckpoint
 }
+
+/** Whether another event lies between what was trimmed of some run and what is left of it. */
+export const isApart = ({ items: replayed }: Replayed): boolean =>
+  replayed.some((item, index) => {
+    if (item._tag !== "Truncated") return false
+    const next = replayed.slice(index).find((other) => other._tag === "Event")
+    return next?.envelope.runId !== item.runId
+  })
 
 /** What of a run lies between a place and its first event that is left. */
 const checkTruncated = Effect.fnUntraced(function* (
@@ -134,7 +145,12 @@ export const check = Effect.fnUntraced(function* (world: World, one: EventFilter
     () => `the checkpoint is at ${checkpoint.position}, before ${Math.max(from, last?.position ?? 0)}`,
   )
   yield* checkTruncated(world, one, place, all)
-  const replayed: Replayed = { events, truncated: all.filter((item) => item._tag === "Truncated"), checkpoint }
+  const replayed: Replayed = {
+    items: all,
+    events,
+    truncated: all.filter((item) => item._tag === "Truncated"),
+    checkpoint,
+  }
   return replayed
 })
 

@@ -158,7 +158,7 @@ const lease: Arbitrary.Arbitrary<LeaseShape> = Arbitrary.all({
   will: evenly<Will>(["given", "none"]),
 })
 
-/** How often appends do what; everything else is plain. */
+/** How often appends do what, in tenths; everything else is plain. */
 export interface AppendWeights {
   readonly producers?: number | undefined
   readonly ends?: number | undefined
@@ -166,6 +166,8 @@ export interface AppendWeights {
   readonly sessions?: number | undefined
   readonly vocabularies?: number | undefined
   readonly leases?: number | undefined
+  /** Events per append, 4 by default. */
+  readonly maxEvents?: number | undefined
 }
 
 const turn = Generator.weighted<Turn>([
@@ -180,7 +182,6 @@ const turn = Generator.weighted<Turn>([
   [2, "skip"],
 ])
 
-/** Appends; each weight is in tenths. */
 export const append = (weights: AppendWeights = {}): Arbitrary.Arbitrary<Append> => {
   const sometimes = <A, B>(weight: number | undefined, usual: Arbitrary.Arbitrary<A>, other: Arbitrary.Arbitrary<B>) =>
     Generator.frequency<A | B>([
@@ -190,7 +191,7 @@ export const append = (weights: AppendWeights = {}): Arbitrary.Arbitrary<Append>
   return Arbitrary.all({
     _tag: Arbitrary.Constant("Append" as const),
     run,
-    events: Arbitrary.array(eventShape, { minLength: 1, maxLength: 4 }),
+    events: Arbitrary.array(eventShape, { minLength: 1, maxLength: weights.maxEvents ?? 4 }),
     ends: sometimes(weights.ends, no, ending),
     producer: sometimes(
       weights.producers,
