@@ -1,3 +1,4 @@
+export * as BridgeLaws from "./BridgeLaws.ts"
 export * as EventArchiveLaws from "./EventArchiveLaws.ts"
 export * as EventStoreLaws from "./EventStoreLaws.ts"
 export * as FaultPlan from "./FaultPlan.ts"
