@@ -1,4 +1,8 @@
 /** The command in real processes: started on a store of its own, observed by conditions with a deadline, never left behind. */
+import { RunId, toJson } from "@throughline/core/Envelope"
+import { EventStore } from "@throughline/core/EventStore"
+import * as SqliteThroughline from "@throughline/sqlite/SqliteThroughline"
+import * as Effect from "effect/Effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { mkdtemp, rm } from "node:fs/promises"
@@ -125,9 +129,14 @@ export const envelopes = (text: string): ReadonlyArray<Envelope> =>
     .slice(0, -1)
     .map((line) => JSON.parse(line) as Envelope)
 
-/** All events of a run. */
-export const events = async (store: string, run_: string): Promise<ReadonlyArray<Envelope>> => {
-  const result = await run(["tail", run_, "--json", "--store", store])
-  if (result.code !== 0) throw new Error(`tail: ${result.stderr}`)
-  return envelopes(result.stdout)
-}
+/** All events of a run, read without the command. */
+export const events = (store: string, run_: string): Promise<ReadonlyArray<Envelope>> =>
+  Effect.gen(function* () {
+    const eventStore = yield* EventStore
+    const found: Array<Envelope> = []
+    for (;;) {
+      const page = yield* eventStore.read({ runId: RunId.make(run_), after: found.length, limit: 1000 })
+      if (page.envelopes.length === 0) return found
+      found.push(...page.envelopes.map((envelope) => JSON.parse(toJson(envelope)) as Envelope))
+    }
+  }).pipe(Effect.provide(SqliteThroughline.layer({ filename: store.slice("sqlite:".length) })), Effect.runPromise)

@@ -1,12 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { mkdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { directory, events, run, script, start } from "./cli-harness.ts"
+import { directory, type Envelope, events, run, script, start } from "./cli-harness.ts"
 
 const lines = (found: Awaited<ReturnType<typeof events>>, stream: string) =>
   found.filter(({ event }) => event._tag === "OutputLine" && event.stream === stream).map(({ event }) => event.line)
 
-describe("throughline record", () => {
+describe("throughline record", { timeout: 60_000 }, () => {
   it("passes the output through byte for byte, and records each line of both streams", async () => {
     const store = `sqlite:${await directory()}/runs.db`
     const source = `
@@ -38,7 +38,7 @@ describe("throughline record", () => {
       found.map((_, index) => index + 1),
     )
     assert.deepStrictEqual(lines(found, "stderr"), ["one\r", "two without an end"])
-    assert.strictEqual(lines(found, "stdout").join("\n"), `${expected.toString("utf8")}`)
+    assert.strictEqual(lines(found, "stdout").join("\n"), expected.toString("utf8"))
     assert.strictEqual(found[0]?.kind, "RunStarted")
     assert.isTrue(found.every(({ agentId, runId, sessionId }) => runId === "r" && sessionId === "s" && agentId === "a"))
     assert.deepStrictEqual(found.at(-1)?.event, { _tag: "RunCompleted", finishReason: "exit", iterations: 0 })
@@ -150,7 +150,7 @@ describe("throughline record", () => {
       [{ a: 1 }, [2], "bad1", "bad2", "bad3", "bad4", "last"],
     )
 
-    const said = [
+    const said: ReadonlyArray<Envelope["event"]> = [
       { _tag: "RunStarted", name: "agent" },
       { _tag: "TextDelta", messageId: "m", text: "hi" },
       { _tag: "RunCompleted", finishReason: "stop", iterations: 2 },
@@ -220,7 +220,7 @@ describe("throughline record", () => {
     assert.deepStrictEqual([result.code, result.stdout], [0, "hi\n"])
   })
 
-  it("the end of a recorder that is killed reaches whoever watches: producer lost", { timeout: 40_000 }, async () => {
+  it("the end of a recorder that is killed reaches whoever watches: producer lost", async () => {
     const store = `sqlite:${await directory()}/runs.db`
     const env = {
       THROUGHLINE_LEASE: "1500 millis",

@@ -173,7 +173,7 @@ const lsCommand = Command.make(
       status: Option.getOrUndefined(input.status),
       json: input.json,
     }
-    return withStore(input.store, list(request), Effect.void).pipe(Effect.mapError(Exit.ofError))
+    return withStore(input.store, list(request), tell("no runs")).pipe(Effect.mapError(Exit.ofError))
   },
 ).pipe(
   Command.withDescription(

@@ -8,7 +8,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import { Output } from "./Output.ts"
+import { Output, tell } from "./Output.ts"
 import * as Render from "./Render.ts"
 import { unknownRun } from "./Tail.ts"
 
@@ -42,8 +42,9 @@ export const list = Effect.fnUntraced(
     const { canColor } = yield* TerminalCapabilities.TerminalCapabilities
     const now = yield* Clock.currentTimeMillis
     const runs = (yield* Stream.runCollect(heads(store, request))).map((head) => Render.summary(head, now, timestamp))
+    if (runs.length === 0) return yield* tell("no runs")
     const lines = request.json ? runs.map((run) => JSON.stringify(run)) : Render.table(runs, Render.paint(canColor))
-    if (lines.length > 0) yield* output.write("stdout", `${lines.join("\n")}\n`)
+    yield* output.write("stdout", `${lines.join("\n")}\n`)
   },
   Effect.catchIf(
     (error) => error._tag === "OutputClosed" && error.isReaderGone,

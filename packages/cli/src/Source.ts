@@ -4,10 +4,11 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import type * as Stream from "effect/Stream"
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, spawn, type StdioOptions } from "node:child_process"
 import type { Readable } from "node:stream"
 import * as Exit from "./Exit.ts"
 import type { OutputStream } from "./LineFormat.ts"
+import * as Pipe from "./Pipe.ts"
 import type { Signal } from "./Signals.ts"
 
 /** How the source ended. */
@@ -54,8 +55,8 @@ const bytesOf = (stream: OutputStream, readable: () => Readable): Stream.Stream<
     chunkSize: 1,
   })
 
-const started = (command: string, args: ReadonlyArray<string>) =>
-  Effect.callback<ChildProcess & { stdout: Readable; stderr: Readable }, NotStarted>((resume) => {
+const started = (command: string, args: ReadonlyArray<string>, stdio: StdioOptions) =>
+  Effect.callback<ChildProcess, NotStarted>((resume) => {
     const notStarted = (cause: NodeJS.ErrnoException) =>
       resume(
         Effect.fail(
@@ -67,7 +68,7 @@ const started = (command: string, args: ReadonlyArray<string>) =>
         ),
       )
     try {
-      const child = spawn(command, args, { stdio: ["inherit", "pipe", "pipe"] })
+      const child = spawn(command, args, { stdio })
       child.once("error", notStarted)
       child.once("spawn", () => {
         // From now on an error is a signal that could not be delivered, which `kill` says too.
@@ -87,12 +88,19 @@ export const command = Effect.fnUntraced(function* (
   name: string,
   args: ReadonlyArray<string>,
 ): Effect.fn.Return<Source, NotStarted, Scope.Scope> {
-  const child = yield* Effect.acquireRelease(started(name, args), (running) => Effect.sync(() => running.kill()))
+  const [stdout, stderr] = yield* Pipe.make(2)
+  const child = yield* Effect.acquireRelease(
+    started(name, args, ["inherit", stdout?.writeEnd ?? "pipe", stderr?.writeEnd ?? "pipe"]),
+    (running) => Effect.sync(() => running.kill()),
+  )
+  stdout?.closeWriteEnd()
+  stderr?.closeWriteEnd()
   const onTerminal = process.stdin.isTTY
+  // Without a pipe of ours there is one of Node's.
   return {
     outputs: [
-      { stream: "stdout", bytes: bytesOf("stdout", () => child.stdout) },
-      { stream: "stderr", bytes: bytesOf("stderr", () => child.stderr) },
+      { stream: "stdout", bytes: bytesOf("stdout", () => stdout?.readable ?? child.stdout!) },
+      { stream: "stderr", bytes: bytesOf("stderr", () => stderr?.readable ?? child.stderr!) },
     ],
     ended: Effect.callback((resume) => {
       const done = () =>

@@ -61,6 +61,12 @@ const exited = (code: number): RunEnding.Circumstances["ended"] => ({ _tag: "Exi
 const completed: AgentEvent = { _tag: "RunCompleted", finishReason: "stop", iterations: 4 }
 const failed: AgentEvent = { _tag: "RunFailed", reason: "error", error: { message: "budget" } }
 
+/** The code in the error of a run that ended like this. */
+const code = (ended: RunEnding.Circumstances["ended"]) => {
+  const event = RunEnding.eventOf({ ended, cancelledBy: undefined, own: undefined })
+  return event._tag === "RunFailed" ? event.error.code : undefined
+}
+
 describe("RunEnding", () => {
   const cases: ReadonlyArray<
     readonly [name: string, RunEnding.Circumstances, ending: string, reason: string | undefined, exit: number]
@@ -149,10 +155,6 @@ describe("RunEnding", () => {
   }
 
   it("a failure names the code or the signal, for programs", () => {
-    const code = (ended: RunEnding.Circumstances["ended"]) => {
-      const event = RunEnding.eventOf({ ended, cancelledBy: undefined, own: undefined })
-      return event._tag === "RunFailed" ? event.error.code : undefined
-    }
     assert.strictEqual(code(exited(3)), 3)
     assert.strictEqual(code({ _tag: "Killed", signal: "SIGKILL" }), "SIGKILL")
   })
