@@ -165,11 +165,12 @@ const keep = Effect.fnUntraced(function* (
     // Refused: somebody was quicker, or the producer is back, or this process may not write. It keeps watching.
     if (Result.isFailure(appended)) return
     due = undefined
-    feed.receive(appended.success.frames)
+    // Published first: readers that see the end leave, and the last of them closes this feed.
     yield* publishAppended(services.adapter, appended.success, options.rooms).pipe(
       Effect.timeout(writeTimeout),
       Effect.ignore,
     )
+    feed.receive(appended.success.frames)
   })
 
   const adopt = (head: RunHead): void => {
