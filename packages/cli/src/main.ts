@@ -1,37 +1,12 @@
 #!/usr/bin/env node
-import * as NodeServices from "@effect/platform-node/NodeServices"
-import * as SecureRandom from "effect/crypto/SecureRandom"
-import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
-import * as Runtime from "effect/Runtime"
-import * as Schema from "effect/Schema"
-import { readFileSync } from "node:fs"
-import * as Command from "./Command.ts"
-import * as Output from "./Output.ts"
-import * as Signals from "./Signals.ts"
+import { enableCompileCache } from "node:module"
+import { homedir } from "node:os"
+import { join } from "node:path"
 
-const Package = Schema.fromJsonString(Schema.Struct({ version: Schema.String }))
-const { version } = Schema.decodeSync(Package)(readFileSync(new URL("../package.json", import.meta.url), "utf8"))
+// Compiled once instead of at every start, which is half of what a start costs. In a directory of the user's own, as
+// code must not come from a shared one; where there is none, nothing is cached. Effect isn't loaded yet.
+// @effect-diagnostics-next-line processEnv:off
+const cacheHome = process.env["XDG_CACHE_HOME"]
+enableCompileCache(join(cacheHome?.startsWith("/") ? cacheHome : join(homedir(), ".cache"), "throughline", "compiled"))
 
-const signals = Signals.make()
-
-// NodeRuntime.runMain interrupts on every signal and doesn't tell which; `record` hands signals on instead.
-const runMain = Runtime.makeRunMain(({ fiber, teardown }) => {
-  const unwatch = signals.watch(fiber)
-  fiber.addObserver((exit) => {
-    unwatch()
-    teardown(exit, (code) => process.exit(signals.exitCode() ?? code))
-  })
-})
-
-const services = Layer.mergeAll(
-  NodeServices.layer,
-  Output.layer,
-  SecureRandom.layerWebCrypto,
-  Layer.succeed(Signals.Signals, signals.service),
-  // Standard output is the recorded command's, or the run's.
-  Layer.succeed(Logger.LogToStderr, true),
-)
-
-Command.run(process.argv.slice(2), version).pipe(Effect.provide(services), runMain)
+await import("./program.ts")
