@@ -207,6 +207,11 @@ const keep = Effect.fnUntraced(function* (
     const { generation } = window
     if (generation !== undefined && window.seen > window.head) return yield* repair(generation)
     const head = yield* services.access.head(runId)
+    if (generation === undefined && head.generation !== undefined && feed.looked > 0) {
+      // The run was unknown and its readers wait at its start: one read serves them all.
+      window.jump({ ...head, lastSeq: 0, status: "running" })
+      return yield* repair(head.generation)
+    }
     if (generation === undefined || head.generation !== generation || head.lastSeq <= window.head) {
       adopt(head)
       return head
