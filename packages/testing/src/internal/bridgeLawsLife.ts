@@ -7,7 +7,6 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as FaultPlan from "../FaultPlan.ts"
 import * as Generator from "../Generator.ts"
@@ -41,7 +40,7 @@ export const keptAlive: Law.Law<World.Below> = Law.make({
     const store = yield* EventStore
     const process = yield* World.start({ ...World.calm, store: plan })
     const feed = yield* World.feed<World.Input>()
-    const handle = yield* process.bridge.start(World.vocabulary, feed.stream)
+    const { handle } = yield* World.open(process, feed.stream)
     const runIds = Array.from({ length: runs }, (_, run) => World.runIdOf(run))
     for (let run = 0; run < runs; run++) yield* feed.give([step(run, run)])
     yield* World.until(() => process.probe.appends.filter(({ answer }) => answer === "stored").length >= runs, 60_000)
@@ -99,8 +98,7 @@ export const renewedNoMore: Law.Law<World.Below> = Law.make({
         request.events.some(({ event }) => event.includes(gone)) ? World.unavailable(request.runId) : append,
     )
     const feed = yield* World.feed<World.Input>()
-    const scope = yield* Scope.make()
-    const handle = yield* Scope.provide(process.bridge.start(World.vocabulary, feed.stream), scope)
+    const { close, handle } = yield* World.open(process, feed.stream)
     const staying = World.runIdOf(runs.length)
     for (let run = 0; run <= runs.length; run++) yield* feed.give([step(run, run)])
     yield* World.pass(15_000)
@@ -131,7 +129,7 @@ export const renewedNoMore: Law.Law<World.Below> = Law.make({
     yield* Law.same("the runs renewed after all but one were left", [...since(leftAt)], [staying])
     if (finish === "end") yield* feed.end
     const finishing = finish === "stop" ? handle.stop : finish === "drain" ? handle.drain : handle.await
-    if (finish === "close") yield* World.within(10_000, "closing", Scope.close(scope, Exit.void))
+    if (finish === "close") yield* World.within(10_000, "closing", close)
     else yield* World.within(10_000, finish, finishing)
     const stoppedAt = yield* Clock.currentTimeMillis
     yield* World.pass(1)
@@ -139,7 +137,7 @@ export const renewedNoMore: Law.Law<World.Below> = Law.make({
     yield* World.pass(120_000)
     yield* Law.same("the runs renewed after the bridge stopped", [...since(stoppedAt + 1)], [])
     yield* Law.same("calls made by a stopped bridge", process.probe.calls - calls, 0)
-    yield* Scope.close(scope, Exit.void)
+    yield* close
   }),
 })
 
@@ -164,9 +162,7 @@ export const recorded: Law.Law<World.Below> = Law.make({
     const feed = yield* World.feed<{ readonly event: World.LawEvent }>()
     const stream = ending === "stream dies" ? Stream.concat(feed.stream, Stream.die("the source died")) : feed.stream
     const options = named ? { producerId: "mine" } : {}
-    const recording = yield* Effect.forkChild(process.bridge.record(World.vocabulary, run, stream, options), {
-      startImmediately: true,
-    })
+    const recording = yield* World.fork(process.bridge.record(World.vocabulary, run, stream, options))
     const names = Array.from({ length: events }, (_, n) => n)
     for (const n of names) {
       yield* feed.give([{ event: { _tag: "Step", n, text: "" } }])
@@ -247,7 +243,7 @@ export const nothingLeft: Law.Law<World.Below> = Law.make({
           if (finish === "interrupt") return yield* Effect.never
         }),
       )
-      const fiber = yield* Effect.forkChild(life, { startImmediately: true })
+      const fiber = yield* World.fork(life)
       yield* World.settle
       if (finish === "interrupt") fiber.interruptUnsafe()
       yield* World.until(() => fiber.pollUnsafe() !== undefined, 1_000)

@@ -48,7 +48,7 @@ const doneOf = (run: number, n: number): World.Input => ({ ...addressOf(run), ev
 const play = Effect.fnUntraced(function* ({ bounds, script, trouble }: History) {
   const process = yield* World.start(trouble, bounds)
   const feed = yield* World.feed<World.Input>()
-  const handle = yield* process.bridge.start(World.vocabulary, feed.stream)
+  const { handle } = yield* World.open(process, feed.stream)
   const given = new Map<number, Array<number>>()
   let n = 0
   for (const { events, run, wait } of script) {
@@ -192,7 +192,7 @@ export const apart: Law.Law<World.Below> = Law.make({
       },
     )
     const feed = yield* World.feed<World.Input>()
-    const handle = yield* process.bridge.start(World.vocabulary, feed.stream)
+    const { handle } = yield* World.open(process, feed.stream)
     const given = new Map<number, Array<number>>([[0, []]])
     let n = 1
     const first = how === "handler" ? World.refusedStep(0) : ({ _tag: "Step", n: 0, text: "" } as const)
@@ -245,7 +245,7 @@ export const cutAtTheEnd: Law.Law<World.Below> = Law.make({
   property: Effect.fnUntraced(function* ({ bounds, script, trouble }, reach) {
     const process = yield* World.start(trouble, bounds)
     const feed = yield* World.feed<World.Input>()
-    const handle = yield* process.bridge.start(World.vocabulary, feed.stream)
+    const { handle } = yield* World.open(process, feed.stream)
     const alive = new Map<number, Array<number>>()
     const late = new Map<number, Array<number>>()
     let n = 0

@@ -8,7 +8,6 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
-import * as Scope from "effect/Scope"
 import * as FaultPlan from "../FaultPlan.ts"
 import * as Generator from "../Generator.ts"
 import * as Law from "../Law.ts"
@@ -32,7 +31,7 @@ interface Rival {
 const startRival = Effect.fnUntraced(function* (trouble: World.Trouble) {
   const process = yield* World.start(trouble)
   const feed = yield* World.feed<World.Input>()
-  yield* process.bridge.start(World.vocabulary, feed.stream, { producerId: "shared" })
+  yield* World.open(process, feed.stream, { producerId: "shared" })
   return { process, feed, given: new Map() } satisfies Rival
 })
 
@@ -157,7 +156,7 @@ export const unknownOutcome: Law.Law<World.Below> = Law.make({
       },
     )
     const feed = yield* World.feed<World.Input>()
-    const handle = yield* process.bridge.start(World.vocabulary, feed.stream, named ? { producerId: "mine" } : {})
+    const { handle } = yield* World.open(process, feed.stream, named ? { producerId: "mine" } : {})
     for (const name of names(0, before)) yield* feed.give([step(0, name)])
     yield* World.settle
     yield* feed.give(names(before, doomed).map((name) => step(0, name, "doomed")))
@@ -281,8 +280,7 @@ export const conserved: Law.Law<World.Below> = Law.make({
       { ...bounds, grace, retry: Schedule.upTo(Schedule.spaced("200 millis"), { times: patience }) },
     )
     const feed = yield* World.feed<World.Input>()
-    const scope = yield* Scope.make()
-    const handle = yield* Scope.provide(process.bridge.start(World.vocabulary, feed.stream), scope)
+    const { close, handle } = yield* World.open(process, feed.stream)
     let n = 1
     for (const { events, intruder, run, wait } of script) {
       yield* World.pass(wait)
@@ -303,12 +301,12 @@ export const conserved: Law.Law<World.Below> = Law.make({
     if (finish === "fail") yield* Effect.andThen(feed.fail, World.within(600_000, "await", noted(handle.await)))
     if (finish === "drain") yield* World.within(600_000, "drain", noted(handle.drain))
     if (finish === "stop") yield* World.within(60_000, "stop", noted(handle.stop))
-    if (finish === "close") yield* World.within(60_000, "closing", noted(Scope.close(scope, Exit.void)))
+    if (finish === "close") yield* World.within(60_000, "closing", noted(close))
     if (finish === "stop" || finish === "close") {
       yield* Law.holds(doneAt - stopAt <= grace, `${finish} took ${doneAt - stopAt} ms, more than ${grace} ms of grace`)
     }
     const status = yield* handle.status
-    yield* Scope.close(scope, Exit.void)
+    yield* close
 
     const dead = new Map<number, string>()
     for (const letter of process.letters) {

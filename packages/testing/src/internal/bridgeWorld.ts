@@ -11,10 +11,12 @@ import * as Context from "effect/Context"
 import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
-import type * as Exit from "effect/Exit"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Queue from "effect/Queue"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as FaultPlan from "../FaultPlan.ts"
@@ -275,13 +277,35 @@ export const until = Effect.fnUntraced(function* (holds: () => boolean, bound: n
   return true
 })
 
+/**
+ * Starts a bridge that ends with the case. Virtual time passes while it stops: a law that breaks while something is
+ * stuck must be able to tell.
+ */
+export const open = Effect.fnUntraced(function* <Err>(
+  { bridge }: Process,
+  source: Stream.Stream<Input, Err>,
+  options?: EventBridge.SourceOptions<LawEvent>,
+) {
+  const scope = yield* Scope.make()
+  yield* Effect.addFinalizer(() => Effect.ignore(within(60_000, "closing", Scope.close(scope, Exit.void))))
+  const handle = yield* Scope.provide(bridge.start(vocabulary, source, options), scope)
+  return { handle, close: Scope.close(scope, Exit.void) }
+})
+
+/** Runs an effect in a fiber that ends with the case; virtual time passes while it is interrupted. */
+export const fork = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+  const fiber = yield* Effect.forkDetach(effect, { startImmediately: true })
+  yield* Effect.addFinalizer(() => Effect.ignore(within(60_000, "the interruption", Fiber.interrupt(fiber))))
+  return fiber
+})
+
 /** Runs an effect while virtual time passes; not being done within `bound` ms breaks the law. */
 export const within = Effect.fnUntraced(function* <A, E, R>(
   bound: number,
   what: string,
   effect: Effect.Effect<A, E, R>,
 ): Effect.fn.Return<Exit.Exit<A, E>, Law.LawBroken, R> {
-  const fiber = yield* Effect.forkChild(effect, { startImmediately: true })
+  const fiber = yield* Effect.forkDetach(effect, { startImmediately: true })
   yield* until(() => fiber.pollUnsafe() !== undefined, bound)
   return fiber.pollUnsafe() ?? (yield* Law.broken(`${what} was not done within ${bound / 1000} s`))
 })
