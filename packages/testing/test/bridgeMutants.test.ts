@@ -52,14 +52,14 @@ const mutant = (bug: string, law: Law.Law<BridgeLaws.Below>, makeBug: () => Bug)
   ),
 })
 
-const key = ({ producer, runId }: AppendRequest) => `${runId} ${producer!.id}`
+const producerIn = ({ producer, runId }: AppendRequest) => `${runId} ${producer!.id}`
 
 /** Numbers of a producer as a bug would count them, by run and producer. */
 const counter = () => {
   const counts = new Map<string, number>()
   return {
-    next: (request: AppendRequest) => (counts.get(key(request)) ?? 0) + 1,
-    count: (request: AppendRequest) => void counts.set(key(request), (counts.get(key(request)) ?? 0) + 1),
+    next: (request: AppendRequest) => (counts.get(producerIn(request)) ?? 0) + 1,
+    count: (request: AppendRequest) => void counts.set(producerIn(request), (counts.get(producerIn(request)) ?? 0) + 1),
   }
 }
 
