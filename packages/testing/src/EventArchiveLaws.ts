@@ -42,7 +42,7 @@ export const ordered: ArchiveLaw = Law.make({
   name: "a replay is every stored event of its filter, in the order of writing, by rising positions, then a checkpoint",
   history: Arbitrary.all({ commands: written, filter: ArchiveReplay.filter }),
   size: 150,
-  runs: 80,
+  runs: 50,
   reaches: { "a removal": 0.2, "an event": 0.4, "an event left out": 0.2 },
   property: Effect.fnUntraced(function* ({ commands, filter }, reach) {
     const world = StorePlayer.makeWorld(undefined, reach)
@@ -59,7 +59,7 @@ export const resumed: ArchiveLaw = Law.make({
   name: "what a replay gave up to any cursor, and what resuming there gives, is the whole replay",
   history: Arbitrary.all({ before: written, after: written, filter: ArchiveReplay.filter }),
   size: 100,
-  runs: 50,
+  runs: 30,
   reaches: { "an event after the checkpoint": 0.2 },
   property: Effect.fnUntraced(function* ({ after, before, filter }, reach) {
     const world = StorePlayer.makeWorld(undefined, reach)
@@ -106,9 +106,9 @@ export const truncated: ArchiveLaw = Law.make({
     eventsPerRun: Generator.int(1, 5),
   }),
   size: 100,
-  runs: 80,
+  runs: 50,
   options: ({ eventsPerRun }) => ({ retention: { eventsPerRun } }),
-  reaches: { trimming: 0.4, "a truncated run": 0.3, "an event between": 0.07 },
+  reaches: { trimming: 0.4, "a truncated run": 0.12, "an event between": 0.03 },
   property: Effect.fnUntraced(function* ({ after, before, eventsPerRun, filter }, reach) {
     const world = StorePlayer.makeWorld({ retention: { eventsPerRun } }, reach)
     yield* StorePlayer.play(world, before)
@@ -274,6 +274,7 @@ export const unaltered: ArchiveLaw = Law.make({
     alterations: Arbitrary.array(ArchiveReplay.alteration, { minLength: 1, maxLength: 20 }),
   }),
   size: 60,
+  runs: 60,
   property: Effect.fnUntraced(function* ({ alterations, filter }, reach) {
     const world = StorePlayer.makeWorld(undefined, reach)
     yield* StorePlayer.append(world, StorePlayer.requestFor(world, 0))

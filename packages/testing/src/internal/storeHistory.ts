@@ -178,7 +178,7 @@ const turn = Generator.weighted<Turn>([
   [1, "changedTags"],
   [1, "shorter"],
   [1, "longer"],
-  [3, "older"],
+  [5, "older"],
   [2, "skip"],
 ])
 

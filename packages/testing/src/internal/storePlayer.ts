@@ -41,6 +41,8 @@ export interface World {
   /** Frames in the order they were written. */
   readonly frames: Array<Frame>
   events: number
+  /** Those that tried to append so far. */
+  readonly producerIds: Set<string>
   readonly reach: Law.Reach
 }
 
@@ -53,6 +55,7 @@ export const makeWorld = (options: StoreOptions | undefined, reach: Law.Reach): 
     lastPosition: 0,
     frames: [],
     events: 0,
+    producerIds: new Set(),
     reach,
   }
 }
@@ -144,7 +147,7 @@ const checkHead = Effect.fnUntraced(function* (world: World, runId: RunId, claim
 /** Producers as the store remembers them. */
 const checkProducers = Effect.fnUntraced(function* (world: World, runId: RunId) {
   const store = yield* EventStore
-  for (const id of producerIds) {
+  for (const id of world.producerIds) {
     const known = world.runs.get(runId)?.producers.get(id)
     yield* Law.same(
       `producer ${id} of run ${runId}`,
@@ -185,6 +188,7 @@ export const append = Effect.fnUntraced(function* (world: World, request: Append
   const store = yield* EventStore
   const now = yield* Clock.currentTimeMillis
   const before = world.runs.get(request.runId)
+  if (request.producer !== undefined) world.producerIds.add(request.producer.id)
   const expected = StoreModel.append(before, request, now, world.rules)
   const actual = yield* Effect.result(store.append(request))
   const what = `the answer to ${Formatter.format(request)}`
