@@ -14,15 +14,86 @@
  * ```
  */
 import type { StoreOptions } from "@throughline/core/StoreOptions"
+import { bounded, burst, nothingLeft, notHeldUp, shared } from "./internal/hubLawsApart.ts"
+import { anyPlace, caughtUp, refused, removed, trimmed, twoParts, typed } from "./internal/hubLawsPlaces.ts"
+import { leavesOut, notHoles, ownCursor, session } from "./internal/hubLawsSession.ts"
+import { atOnce, endArrives, leftAlone, mayNotWrite, outlasts, takenUp, willOnce } from "./internal/hubLawsTime.ts"
+import { wholeOf } from "./internal/hubLawsWhole.ts"
 import type { Below } from "./internal/hubWorld.ts"
-import { whole } from "./internal/hubLawsWhole.ts"
 import * as Law from "./Law.ts"
 
 export { type Below, HubUnderTest } from "./internal/hubWorld.ts"
 
-/** All laws of the hub. */
-export const laws: ReadonlyArray<Law.Law<Below, StoreOptions>> = [whole]
+export type HubLaw = Law.Law<Below, StoreOptions>
+
+/** The run, whole, over this many histories; 1,000 unless a suite says otherwise. */
+export { wholeOf }
+
+export const whole: HubLaw = wholeOf(1000)
+
+export {
+  anyPlace,
+  atOnce,
+  bounded,
+  burst,
+  caughtUp,
+  endArrives,
+  leavesOut,
+  leftAlone,
+  mayNotWrite,
+  notHeldUp,
+  notHoles,
+  nothingLeft,
+  outlasts,
+  ownCursor,
+  refused,
+  removed,
+  session,
+  shared,
+  takenUp,
+  trimmed,
+  twoParts,
+  typed,
+  willOnce,
+}
+
+/** All laws of the hub, in the order of the promises. */
+export const laws: ReadonlyArray<HubLaw> = [
+  whole,
+  anyPlace,
+  twoParts,
+  caughtUp,
+  session,
+  outlasts,
+  removed,
+  atOnce,
+  endArrives,
+  takenUp,
+  willOnce,
+  leftAlone,
+  mayNotWrite,
+  notHeldUp,
+  bounded,
+  shared,
+  trimmed,
+  typed,
+  notHoles,
+  leavesOut,
+  burst,
+  refused,
+  ownCursor,
+  nothingLeft,
+]
+
+/** How a suite of the hub's laws runs. */
+export interface SuiteOptions extends Law.SuiteOptions {
+  /** Histories of the first law, the largest; 1,000 by default. */
+  readonly histories?: number | undefined
+}
 
 /** Registers the laws of the hub over a store, its archive and an adapter. */
-export const suite = (name: string, subject: Law.Subject<Below, StoreOptions>, options?: Law.SuiteOptions): void =>
-  Law.suite("SubscriptionHub", name, laws, subject, options)
+export const suite = (name: string, subject: Law.Subject<Below, StoreOptions>, options: SuiteOptions = {}): void => {
+  const { histories } = options
+  const chosen = histories === undefined ? laws : laws.map((law) => (law === whole ? wholeOf(histories) : law))
+  Law.suite("SubscriptionHub", name, chosen, subject, options)
+}

@@ -44,13 +44,13 @@ const frame = (seq: number): Envelope.Frame => ({
 
 const crypto = Layer.mergeAll(SecureRandom.layerWebCrypto, Digest.layerWebCrypto)
 
-const store = (plan: Partial<FaultPlan.StorePlan>) =>
+const layerStore = (plan: Partial<FaultPlan.StorePlan>) =>
   FaultyEventStore.layerWithArchive({ ...FaultPlan.calmStore, ...plan }).pipe(
     Layer.provide(EventStore.layerMemory()),
     Layer.provide(crypto),
   )
 
-const adapter = (plan: Partial<FaultPlan.AdapterPlan>) =>
+const layerAdapter = (plan: Partial<FaultPlan.AdapterPlan>) =>
   FaultyStreamAdapter.layer({ ...FaultPlan.calmAdapter, ...plan }).pipe(Layer.provide(StreamAdapter.layerMemory))
 
 const seqOf = (item: Envelope.Frame | Envelope.Gap) => (item._tag === "Gap" ? item.reason : item.envelope.seq)
@@ -68,10 +68,45 @@ const listen = Effect.fnUntraced(function* () {
   return got
 })
 
-const publish = (...seqs: ReadonlyArray<number>) =>
+const publishNow = (...seqs: ReadonlyArray<number>) =>
   StreamAdapter.StreamAdapter.use(({ publish }) => publish([room], seqs.map(frame)))
 
 const settle = TestClock.adjust(0)
+
+/** Lets virtual time pass while an effect runs. */
+const settleWith =
+  (millis: number) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.gen(function* () {
+      const fiber = yield* Effect.forkChild(self, { startImmediately: true })
+      yield* TestClock.adjust(millis)
+      return yield* Fiber.join(fiber)
+    })
+
+/** What a subscriber gets of frames 1, 2 and 3, and what was counted. */
+const through = (plan: Partial<FaultPlan.AdapterPlan>, wait: number) =>
+  Effect.gen(function* () {
+    const got = yield* listen()
+    yield* publishNow(1, 2, 3)
+    yield* TestClock.adjust(wait)
+    return { got, counts: yield* (yield* FaultyStreamAdapter.AdapterFaults).counts }
+  }).pipe(Effect.scoped, Effect.provide(layerAdapter(plan), { local: true }))
+
+/** What a subscriber gets of frame 1 before an outage, 2 in it and 3 after it. */
+const throughOutage = (mode: FaultPlan.AdapterOutage["mode"]) =>
+  Effect.gen(function* () {
+    const got = yield* listen()
+    yield* publishNow(1)
+    yield* TestClock.adjust(1000)
+    assert.strictEqual(
+      (yield* Effect.flip(Effect.timeout(publishNow(2), 600).pipe(settleWith(600))))._tag,
+      "AdapterUnavailable",
+    )
+    yield* TestClock.adjust(1000)
+    yield* publishNow(3)
+    yield* settle
+    return got
+  }).pipe(Effect.scoped, Effect.provide(layerAdapter({ outages: [{ from: 900, lasts: 500, mode }] }), { local: true }))
 
 describe("FaultyEventStore", () => {
   it.effect("a calm plan changes nothing", () =>
@@ -85,7 +120,7 @@ describe("FaultyEventStore", () => {
         [counts.calls.append, counts.calls.read, counts.failed, counts.failedAfter, counts.refused],
         [1, 1, 0, 0, 0],
       )
-    }).pipe(Effect.provide(store({}))),
+    }).pipe(Effect.provide(layerStore({}))),
   )
 
   it.effect("a call that fails before its work has done nothing", () =>
@@ -95,7 +130,7 @@ describe("FaultyEventStore", () => {
       assert.isTrue(error._tag === "AppendFailed" && error.isRetryable)
       yield* Effect.flip(head(runId))
       assert.strictEqual((yield* head(runId)).lastSeq, 0)
-    }).pipe(Effect.provide(store({ fail: 100, inARow: 1 }))),
+    }).pipe(Effect.provide(layerStore({ fail: 100, inARow: 1 }))),
   )
 
   it.effect("a call that fails after its work has done it", () =>
@@ -105,7 +140,7 @@ describe("FaultyEventStore", () => {
       assert.isTrue(error._tag === "AppendFailed" && error.isRetryable)
       yield* Effect.flip(head(runId))
       assert.strictEqual((yield* head(runId)).lastSeq, 1)
-    }).pipe(Effect.provide(store({ failAfter: 100, inARow: 1 }))),
+    }).pipe(Effect.provide(layerStore({ failAfter: 100, inARow: 1 }))),
   )
 
   it.effect("no more calls of an operation fail in a row than the plan says", () =>
@@ -113,7 +148,7 @@ describe("FaultyEventStore", () => {
       const { head } = yield* EventStore.EventStore
       const results = yield* Effect.replicateEffect(Effect.result(head(runId)), 6)
       assert.deepStrictEqual(results.map(Result.isSuccess), [false, false, true, false, false, true])
-    }).pipe(Effect.provide(store({ fail: 100, inARow: 2 }))),
+    }).pipe(Effect.provide(layerStore({ fail: 100, inARow: 2 }))),
   )
 
   it.effect("in an outage that refuses calls fail at once, in one that hangs when it is over", () =>
@@ -131,7 +166,7 @@ describe("FaultyEventStore", () => {
       yield* head(runId)
     }).pipe(
       Effect.provide(
-        store({
+        layerStore({
           outages: [
             { from: 100, lasts: 100, mode: "refuse" },
             { from: 200, lasts: 100, mode: "hang" },
@@ -153,7 +188,7 @@ describe("FaultyEventStore", () => {
       yield* head(runId)
       assert.lengthOf(yield* Stream.runCollect(replay({ filter: {} })), 1)
       assert.strictEqual((yield* faults.counts).refused, 2)
-    }).pipe(Effect.provide(store({}))),
+    }).pipe(Effect.provide(layerStore({}))),
   )
 
   it.effect("a late answer is right and within the plan's time", () =>
@@ -165,7 +200,7 @@ describe("FaultyEventStore", () => {
       const asked = yield* Effect.forkChild(head(runId), { startImmediately: true })
       yield* TestClock.adjust(500)
       assert.strictEqual((yield* Fiber.join(asked)).lastSeq, 1)
-    }).pipe(Effect.provide(store({ late: 100, lateMillis: 500 }))),
+    }).pipe(Effect.provide(layerStore({ late: 100, lateMillis: 500 }))),
   )
 
   it.effect("a call that hangs ends by interruption", () =>
@@ -176,7 +211,7 @@ describe("FaultyEventStore", () => {
       assert.isUndefined(hung.pollUnsafe())
       yield* Fiber.interrupt(hung)
       assert.strictEqual((yield* (yield* FaultyEventStore.StoreFaults).counts).hung, 1)
-    }).pipe(Effect.provide(store({ hang: 100 }))),
+    }).pipe(Effect.provide(layerStore({ hang: 100 }))),
   )
 
   it.effect("the same plan does the same thing again", () =>
@@ -184,7 +219,7 @@ describe("FaultyEventStore", () => {
       const once = Effect.gen(function* () {
         const { head } = yield* EventStore.EventStore
         return (yield* Effect.replicateEffect(Effect.result(head(runId)), 50)).map(Result.isSuccess)
-      }).pipe(Effect.provide(store({ seed: 3, fail: 30, failAfter: 10 }), { local: true }))
+      }).pipe(Effect.provide(layerStore({ seed: 3, fail: 30, failAfter: 10 }), { local: true }))
       const first = yield* once
       assert.deepStrictEqual(yield* once, first)
       assert.isTrue(first.includes(true) && first.includes(false))
@@ -196,55 +231,37 @@ describe("FaultyStreamAdapter", () => {
   it.effect("a calm plan changes nothing", () =>
     Effect.gen(function* () {
       const got = yield* listen()
-      yield* publish(1, 2)
-      yield* publish(3)
+      yield* publishNow(1, 2)
+      yield* publishNow(3)
       yield* settle
       assert.deepStrictEqual(got, [1, 2, 3])
-    }).pipe(Effect.provide(adapter({}))),
+    }).pipe(Effect.provide(layerAdapter({}))),
   )
 
   it.effect("it loses, doubles, reorders and delays as the plan says, and counts it", () =>
     Effect.gen(function* () {
-      const run = (plan: Partial<FaultPlan.AdapterPlan>, wait: number) =>
-        Effect.gen(function* () {
-          const got = yield* listen()
-          yield* publish(1, 2, 3)
-          yield* TestClock.adjust(wait)
-          return { got, counts: yield* (yield* FaultyStreamAdapter.AdapterFaults).counts }
-        }).pipe(Effect.scoped, Effect.provide(adapter(plan), { local: true }))
-      const lost = yield* run({ lose: 100 }, 0)
+      const lost = yield* through({ lose: 100 }, 0)
       assert.deepStrictEqual([lost.got, lost.counts.lost], [[], 3])
-      const doubled = yield* run({ double: 100 }, 0)
+      const doubled = yield* through({ double: 100 }, 0)
       assert.deepStrictEqual([doubled.got, doubled.counts.doubled], [[1, 1, 2, 2, 3, 3], 3])
-      const reordered = yield* run({ reorder: 100, delayMillis: 10 }, 0)
+      const reordered = yield* through({ reorder: 100, delayMillis: 10 }, 0)
       assert.deepStrictEqual([reordered.got, reordered.counts.reordered], [[2, 1], 2])
-      const reorderedInTime = yield* run({ reorder: 100, delayMillis: 10 }, 10)
+      const reorderedInTime = yield* through({ reorder: 100, delayMillis: 10 }, 10)
       assert.deepStrictEqual(reorderedInTime.got, [2, 1, 3])
-      const delayed = yield* run({ delay: 100, delayMillis: 1000 }, 1000)
-      assert.deepStrictEqual([[...delayed.got].sort(), delayed.counts.delayed], [[1, 2, 3], 3])
+      const delayed = yield* through({ delay: 100, delayMillis: 1000 }, 1000)
+      assert.deepStrictEqual(
+        [delayed.got.toSorted((left, right) => Number(left) - Number(right)), delayed.counts.delayed],
+        [[1, 2, 3], 3],
+      )
     }),
   )
 
   it.effect("after an outage open subscriptions get a gap, or have failed, or know nothing of it", () =>
     Effect.gen(function* () {
-      const run = (mode: FaultPlan.AdapterOutage["mode"]) =>
-        Effect.gen(function* () {
-          const got = yield* listen()
-          yield* publish(1)
-          yield* TestClock.adjust(1000)
-          assert.strictEqual(
-            (yield* Effect.flip(Effect.timeout(publish(2), 600).pipe(settleWith(600))))._tag,
-            "AdapterUnavailable",
-          )
-          yield* TestClock.adjust(1000)
-          yield* publish(3)
-          yield* settle
-          return got
-        }).pipe(Effect.scoped, Effect.provide(adapter({ outages: [{ from: 900, lasts: 500, mode }] }), { local: true }))
-      assert.deepStrictEqual(yield* run("gap"), [1, "reconnected", 3])
-      assert.deepStrictEqual(yield* run("fail"), [1, "failed"])
-      assert.deepStrictEqual(yield* run("silent"), [1, 3])
-      assert.deepStrictEqual(yield* run("hang"), [1, "reconnected", 3])
+      assert.deepStrictEqual(yield* throughOutage("gap"), [1, "reconnected", 3])
+      assert.deepStrictEqual(yield* throughOutage("fail"), [1, "failed"])
+      assert.deepStrictEqual(yield* throughOutage("silent"), [1, 3])
+      assert.deepStrictEqual(yield* throughOutage("hang"), [1, "reconnected", 3])
     }),
   )
 
@@ -258,16 +275,16 @@ describe("FaultyStreamAdapter", () => {
       yield* Effect.scoped(Effect.asVoid(subscribe(room)))
       const counts = yield* faults.counts
       assert.deepStrictEqual([counts.subscribes, counts.subscribesFailed, counts.open], [2, 1, 0])
-    }).pipe(Effect.provide(adapter({}))),
+    }).pipe(Effect.provide(layerAdapter({}))),
   )
 
   it.effect("a publish that fails after its work has reached its subscribers", () =>
     Effect.gen(function* () {
       const got = yield* listen()
-      assert.strictEqual((yield* Effect.flip(publish(1)))._tag, "AdapterUnavailable")
+      assert.strictEqual((yield* Effect.flip(publishNow(1)))._tag, "AdapterUnavailable")
       yield* settle
       assert.deepStrictEqual(got, [1])
-    }).pipe(Effect.provide(adapter({ failPublishAfter: 100 }))),
+    }).pipe(Effect.provide(layerAdapter({ failPublishAfter: 100 }))),
   )
 
   it.effect.prop(
@@ -283,13 +300,3 @@ describe("FaultyStreamAdapter", () => {
       }),
   )
 })
-
-/** Lets virtual time pass while an effect runs. */
-const settleWith =
-  (millis: number) =>
-  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.gen(function* () {
-      const fiber = yield* Effect.forkChild(self, { startImmediately: true })
-      yield* TestClock.adjust(millis)
-      return yield* Fiber.join(fiber)
-    })

@@ -133,19 +133,27 @@ const visit = Effect.fnUntraced(function* (
   return true
 })
 
-/** Follows a run as the plan says until the stream ends; what it saw fills in as it goes. */
-export const follow = Effect.fnUntraced(function* (process: Process, runId: Envelope.RunId, plan: ReaderPlan) {
+/**
+ * Follows a run as the plan says until the stream ends; what it saw fills in as it goes. `place` is where it begins
+ * instead of where the plan says.
+ */
+export const follow = Effect.fnUntraced(function* (
+  process: Pick<Process, "hub">,
+  runId: Envelope.RunId,
+  plan: ReaderPlan,
+  begin?: { readonly seq: number; readonly cursor: Cursor.RunCursor },
+) {
   const truth = yield* EventStore
   const seen = nothing()
   const life = Effect.gen(function* () {
     yield* Effect.sleep(plan.joins)
     const { generation, lastSeq } = yield* Effect.orDie(truth.head(runId))
-    const seq = Math.floor((lastSeq * plan.from) / 100)
+    const seq = begin?.seq ?? Math.floor((lastSeq * plan.from) / 100)
     seen.from = seq
     const guarded = plan.guarded && generation !== undefined
     const place: { seq: number; cursor: Cursor.RunCursor | undefined } = {
       seq,
-      cursor: guarded ? Cursor.run(seq, generation) : seq === 0 ? undefined : seq,
+      cursor: begin?.cursor ?? (guarded ? Cursor.run(seq, generation) : seq === 0 ? undefined : seq),
     }
     for (const cut of [...plan.cuts, undefined]) {
       const stored = (yield* Effect.orDie(truth.head(runId))).lastSeq
@@ -165,6 +173,35 @@ export const follow = Effect.fnUntraced(function* (process: Process, runId: Enve
   )
   return seen
 })
+
+/** What came of a stream so far, and how it ended if it did. */
+export interface Collected<A, E> {
+  readonly items: Array<A>
+  end: "open" | "completed" | E
+}
+
+/** Runs a stream in the background and takes all it gives. */
+export const collect = Effect.fnUntraced(function* <A, E, R>(stream: Stream.Stream<A, E, R>) {
+  const collected: Collected<A, E> = { items: [], end: "open" }
+  yield* Stream.runForEach(stream, (item) => Effect.sync(() => collected.items.push(item))).pipe(
+    Effect.matchEffect({
+      onSuccess: () =>
+        Effect.sync(() => {
+          collected.end = "completed"
+        }),
+      onFailure: (error) =>
+        Effect.sync(() => {
+          collected.end = error
+        }),
+    }),
+    Effect.forkScoped({ startImmediately: true }),
+  )
+  return collected
+})
+
+/** A stream whose reader spends time, in ms, on each item. */
+export const paced = <A, E, R>(stream: Stream.Stream<A, E, R>, millis: number): Stream.Stream<A, E, R> =>
+  millis === 0 ? stream : Stream.tap(stream, () => Effect.sleep(millis))
 
 /** A reader that joins at once, at the start, and stays. */
 export const plain: ReaderPlan = { joins: 0, from: 0, guarded: true, pace: 0, cuts: [] }

@@ -84,7 +84,7 @@ const makeProbe = (): Probe => ({
   calls: 0,
 })
 
-const count = (counts: Map<string, number>, key: string, by: number): number => {
+const tally = (counts: Map<string, number>, key: string, by: number): number => {
   const next = (counts.get(key) ?? 0) + by
   if (next === 0) counts.delete(key)
   else counts.set(key, next)
@@ -101,14 +101,14 @@ const probed = (probe: Probe, below: Context.Context<Below>): Context.Context<Be
     read: (request) =>
       Effect.suspend(() => {
         probe.calls++
-        probe.mostReads = Math.max(probe.mostReads, count(reading, request.runId, 1))
+        probe.mostReads = Math.max(probe.mostReads, tally(reading, request.runId, 1))
         return store.read(request).pipe(
           Effect.tap((page) =>
             Effect.map(Clock.currentTimeMillis, (at) => {
               probe.reads.push({ ...request, at, returned: page.envelopes.length })
             }),
           ),
-          Effect.ensuring(Effect.sync(() => count(reading, request.runId, -1))),
+          Effect.ensuring(Effect.sync(() => tally(reading, request.runId, -1))),
         )
       }),
     head: (runId) =>
@@ -137,11 +137,11 @@ const probed = (probe: Probe, below: Context.Context<Below>): Context.Context<Be
         Effect.suspend(() => {
           probe.calls++
           const name = Envelope.roomName(room)
-          count(probe.subscribes, name, 1)
+          tally(probe.subscribes, name, 1)
           return Effect.tap(adapter.subscribe(room, options), () =>
             Effect.acquireRelease(
-              Effect.sync(() => count(probe.open, name, 1)),
-              () => Effect.sync(() => count(probe.open, name, -1)),
+              Effect.sync(() => tally(probe.open, name, 1)),
+              () => Effect.sync(() => tally(probe.open, name, -1)),
             ),
           )
         }),
@@ -230,6 +230,31 @@ export const producer = (id: string, { adapter, store }: Pick<Process, "adapter"
   })
 }
 
+/** Steps ready to append. */
+export const steps = (count: number) => Effect.forEach(Array.from({ length: count }).keys(), step)
+
+/**
+ * Appends to the case's own store at once, and publishes, best effort, through an adapter; without one, every live
+ * message is lost.
+ */
+export const write = Effect.fnUntraced(function* (
+  adapter: StreamAdapter["Service"] | undefined,
+  runId: Envelope.RunId,
+  events: ReadonlyArray<Envelope.EncodedEvent>,
+  options: { readonly sessionId?: Envelope.SessionId | undefined; readonly lease?: LeaseRequest | undefined } = {},
+) {
+  const store = yield* EventStore
+  const appended = yield* Effect.orDie(store.append({ runId, vocabulary: vocabulary.id, events, ...options }))
+  if (adapter !== undefined) {
+    // An outage may hold it up, and the caller drives the clock.
+    yield* publishAppended(adapter, appended, Envelope.defaultRooms).pipe(
+      Effect.ignore,
+      Effect.forkScoped({ startImmediately: true }),
+    )
+  }
+  return appended
+})
+
 /** The truth: what the case's own store holds of a run. */
 export const canonical = Effect.fnUntraced(function* (runId: Envelope.RunId) {
   const store = yield* EventStore
@@ -243,6 +268,12 @@ export const canonical = Effect.fnUntraced(function* (runId: Envelope.RunId) {
 
 /** Lets what is under way go as far as it can without time passing. */
 export const settle = Effect.replicateEffect(Effect.yieldNow, 20, { discard: true })
+
+/** Lets what is under way go on until a condition holds, with no time passing; `false` if it doesn't. */
+export const atOnce = Effect.fnUntraced(function* (holds: () => boolean) {
+  for (let turn = 0; turn < 50 && !holds(); turn++) yield* settle
+  return holds()
+})
 
 /** Lets virtual time pass until a condition holds; `false` if it doesn't within `bound` ms. */
 export const until = Effect.fnUntraced(function* (holds: () => boolean, bound: number) {
