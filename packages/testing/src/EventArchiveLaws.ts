@@ -320,4 +320,4 @@ export const suite = (
   name: string,
   subject: Law.Subject<EventStore | EventArchive, StoreOptions>,
   options?: Law.SuiteOptions,
-): void => Law.suite("EventArchiveLaws", name, laws, subject, options)
+): void => Law.suite("EventArchive", name, laws, subject, options)

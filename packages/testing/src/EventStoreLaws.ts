@@ -442,4 +442,4 @@ export const laws: ReadonlyArray<StoreLaw> = [
  * ```
  */
 export const suite = (name: string, subject: Law.Subject<EventStore, StoreOptions>, options?: Law.SuiteOptions): void =>
-  Law.suite("EventStoreLaws", name, laws, subject, options)
+  Law.suite("EventStore", name, laws, subject, options)

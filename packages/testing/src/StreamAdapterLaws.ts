@@ -377,4 +377,4 @@ export const suite = (
   name: string,
   subject: Law.Subject<EventStore | StreamAdapter, StoreOptions>,
   options?: Law.SuiteOptions,
-): void => Law.suite("StreamAdapterLaws", name, laws, subject, options)
+): void => Law.suite("StreamAdapter", name, laws, subject, options)
