@@ -419,6 +419,28 @@ describe("EventBridge", () => {
     ),
   )
 
+  it.effect("what was taken but had no room yet when the grace time ended is dead, not appended", () =>
+    scoped(
+      Effect.gen(function* () {
+        const { appends, bridge, letters } = yield* world({ maxPending: 1 }, () => ({ append: () => Effect.never }))
+        const source = Stream.fromIterable([...to(runA, line("1")), ...to(runB, line("1"))])
+        const handle = yield* bridge.start(vocabulary, source)
+        yield* settle
+        const stopped = yield* Effect.forkChild(handle.stop, { startImmediately: true })
+        yield* TestClock.adjust("5 seconds")
+        assert.strictEqual((yield* Fiber.join(stopped)).dead, 2)
+        assert.deepStrictEqual(letters.map(({ cause, runId }) => `${runId} ${cause._tag}`).toSorted(), [
+          `${runA} BridgeStopped`,
+          `${runB} BridgeStopped`,
+        ])
+        assert.deepStrictEqual(
+          appends.map(({ runId }) => runId),
+          [runA],
+        )
+      }),
+    ),
+  )
+
   it.effect("`stop` ends even if the dead-letter handler doesn't", () =>
     scoped(
       Effect.gen(function* () {
@@ -461,6 +483,36 @@ describe("EventBridge", () => {
         yield* settle
         assert.deepStrictEqual(yield* textsOf(runA), ["2"])
         assert.propertyVal(yield* handle.status, "retried", 2)
+      }),
+    ),
+  )
+
+  it.effect("a raised epoch that somebody else has taken meanwhile is left to them, however far they are", () =>
+    scoped(
+      Effect.gen(function* () {
+        let lost = 1
+        const { bridge, letters, store } = yield* world({ retry: Schedule.recurs(0) }, (under) => ({
+          append: (request) =>
+            Effect.suspend(() => (lost-- > 0 ? Effect.fail(unavailable(runA)) : under.append(request))),
+        }))
+        const feed = yield* Queue.unbounded<Input, Cause.Done>()
+        yield* bridge.start(vocabulary, Stream.fromQueue(feed), { producerId: "mine" })
+        yield* Queue.offerAll(feed, to(runA, line("lost")))
+        yield* settle
+        for (const number of [1, 2, 3]) {
+          const event = yield* Vocabulary.encode(vocabulary, { event: line(`theirs ${number}`) })
+          const producer = { id: "mine", epoch: 2, number }
+          yield* store.append({ runId: runA, vocabulary: vocabulary.id, events: [event], producer })
+        }
+        for (const text of ["mine", "mine too"]) {
+          yield* Queue.offerAll(feed, to(runA, line(text)))
+          yield* settle
+        }
+        assert.deepStrictEqual(
+          letters.map(({ cause }) => cause._tag),
+          ["AppendFailed", "ProducerStale", "ProducerStale"],
+        )
+        assert.deepStrictEqual(yield* textsOf(runA), ["theirs 1", "theirs 2", "theirs 3"])
       }),
     ),
   )
