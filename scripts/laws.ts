@@ -109,9 +109,7 @@ const pageOf = (tests: ReadonlyArray<Test>): string => {
     service,
     [...layers].toSorted().join(", "),
   ])
-  const bugs = bugsOf(tests)
-    .toSorted()
-    .map(([service, bug, law]) => [service, bug, law])
+  const bugs = bugsOf(tests).toSorted((left, right) => left.join().localeCompare(right.join()))
   return `# Laws
 
 Each promise of Throughline is a law: a property over generated histories that runs unchanged on every layer that claims it.

@@ -47,6 +47,11 @@ const played = (spec: {
     property: (history, reach) => StorePlayer.play(StorePlayer.makeWorld(undefined, reach), history),
   })
 
+const boundsOf = ({ eventsPerRun }: { readonly eventsPerRun: number | undefined }): StoreOptions => ({
+  bounds: { maxEventBytes: 100, maxAppendEvents: 5, maxPageEvents: 4, maxPageBytes: 150 },
+  retention: { eventsPerRun },
+})
+
 /** A law about histories played on a store with small bounds and, where one is drawn, retention by events. */
 const playedWithin = (spec: {
   readonly promise: Law.PromiseNumber
@@ -56,17 +61,13 @@ const playedWithin = (spec: {
   readonly runs?: number
   readonly reaches?: Readonly<Record<string, number>>
 }): StoreLaw => {
-  const optionsOf = ({ eventsPerRun }: { readonly eventsPerRun: number | undefined }): StoreOptions => ({
-    bounds: { maxEventBytes: 100, maxAppendEvents: 5, maxPageEvents: 4, maxPageBytes: 150 },
-    retention: { eventsPerRun },
-  })
   return Law.make({
     ...spec,
     runs: spec.runs ?? historyRuns,
     size: historySize,
     history: Arbitrary.all({ commands: spec.history, eventsPerRun: spec.retention }),
-    options: optionsOf,
-    property: (history, reach) => StorePlayer.play(StorePlayer.makeWorld(optionsOf(history), reach), history.commands),
+    options: boundsOf,
+    property: (history, reach) => StorePlayer.play(StorePlayer.makeWorld(boundsOf(history), reach), history.commands),
   })
 }
 
@@ -219,6 +220,8 @@ const plainAppend = (run: number, events: AppendRequest["events"]): AppendReques
   events,
 })
 
+const plainEvent = (n: number) => StoreHistory.event(n, StoreHistory.plain)
+
 const seqsOf = (frames: ReadonlyArray<Frame>): ReadonlyArray<number> => frames.map((frame) => frame.envelope.seq)
 
 const countTo = (n: number): ReadonlyArray<number> => Array.from({ length: n }, (_, index) => index + 1)
@@ -257,7 +260,7 @@ export const concurrentAppends: StoreLaw = Law.make({
         const frames: Array<ReadonlyArray<Frame>> = []
         for (const [batch, size] of batches.entries()) {
           yield* Effect.yieldNow
-          const events = countTo(size).map(() => StoreHistory.event(++n, StoreHistory.plain))
+          const events = countTo(size).map(() => plainEvent(++n))
           const by = producer ? { producer: { id: `appender ${index}`, epoch: 1, number: batch + 1 } } : undefined
           const answer = yield* store.append({ ...plainAppend(run, events), ...by })
           yield* Law.same(
@@ -309,11 +312,10 @@ export const oneWriterPerHead: StoreLaw = Law.make({
   property: Effect.fnUntraced(function* ({ before, rivals }) {
     const store = yield* EventStore
     const runId = StorePlayer.runIdOf(0)
-    const event = (n: number) => [StoreHistory.event(n, StoreHistory.plain)]
-    for (const n of countTo(before)) yield* store.append(plainAppend(0, event(n)))
+    for (const n of countTo(before)) yield* store.append(plainAppend(0, [plainEvent(n)]))
     const answers = yield* Effect.forEach(
       countTo(rivals),
-      (n) => Effect.result(store.append({ ...plainAppend(0, event(100 + n)), expectedSeq: before })),
+      (n) => Effect.result(store.append({ ...plainAppend(0, [plainEvent(100 + n)]), expectedSeq: before })),
       { concurrency: "unbounded" },
     )
     yield* Law.same("the number of winners", answers.filter(Result.isSuccess).length, 1)
@@ -338,7 +340,7 @@ export const concurrentRepeats: StoreLaw = Law.make({
     for (const number of countTo(appends)) {
       const request = plainAppend(
         0,
-        countTo(events).map(() => StoreHistory.event(++n, StoreHistory.plain)),
+        countTo(events).map(() => plainEvent(++n)),
       )
       const answers = yield* Effect.forEach(
         countTo(copies),
@@ -360,7 +362,7 @@ export const oneWatcher: StoreLaw = Law.make({
   property: Effect.fnUntraced(function* ({ comesBack, watchers }) {
     const store = yield* EventStore
     const runId = StorePlayer.runIdOf(0)
-    const event = [StoreHistory.event(1, StoreHistory.plain)]
+    const event = [plainEvent(1)]
     const will = StoreHistory.event(2, StoreHistory.plain, "failed")
     yield* store.append({ ...plainAppend(0, event), lease: { ttl: "30 seconds", will } })
     yield* TestClock.adjust("31 seconds")
@@ -370,7 +372,7 @@ export const oneWatcher: StoreLaw = Law.make({
       expectedSeq: lastSeq,
     })
     const late: Effect.Effect<AppendResult, AppendError | AppendWillError> = store.append(
-      plainAppend(0, [StoreHistory.event(3, StoreHistory.plain)]),
+      plainAppend(0, [plainEvent(3)]),
     )
     const answers = yield* Effect.all(
       [...countTo(watchers).map(() => Effect.result(watch)), ...(comesBack ? [Effect.result(late)] : [])],

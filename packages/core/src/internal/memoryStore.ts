@@ -251,7 +251,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
       if (trimmedPosition <= after || trimmedPosition > reached || !filter.matches(envelopes[0]!)) continue
       items.push({ _tag: "Truncated", runId: state.runId, from: 1, to: state.firstSeq - 1, position: trimmedPosition })
     }
-    return items.sort((left, right) => left.position - right.position)
+    return items.toSorted((left, right) => left.position - right.position)
   }
 
   const replayPage = (filter: EventFilter.CompiledFilter, after: number, until: number) => {

@@ -161,7 +161,7 @@ export interface Alteration {
   readonly letter: string
 }
 
-const letters = [..."ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=+/ "]
+const letters = Array.from("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=+/ ")
 
 export const alteration: Arbitrary.Arbitrary<Alteration> = Arbitrary.all({
   kind: Generator.weighted<Alteration["kind"]>([

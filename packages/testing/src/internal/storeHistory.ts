@@ -182,12 +182,14 @@ const turn = Generator.weighted<Turn>([
   [2, "skip"],
 ])
 
+/** `other` in so many of ten. */
+const sometimes = <A, B>(weight: number | undefined, usual: Arbitrary.Arbitrary<A>, other: Arbitrary.Arbitrary<B>) =>
+  Generator.frequency<A | B>([
+    [10 - (weight ?? 0), usual],
+    [weight ?? 0, other],
+  ])
+
 export const append = (weights: AppendWeights = {}): Arbitrary.Arbitrary<Append> => {
-  const sometimes = <A, B>(weight: number | undefined, usual: Arbitrary.Arbitrary<A>, other: Arbitrary.Arbitrary<B>) =>
-    Generator.frequency<A | B>([
-      [10 - (weight ?? 0), usual],
-      [weight ?? 0, other],
-    ])
   return Arbitrary.all({
     _tag: Arbitrary.Constant("Append" as const),
     run,

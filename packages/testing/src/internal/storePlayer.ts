@@ -448,6 +448,8 @@ const appendWill = Effect.fnUntraced(function* (world: World, command: StoreHist
   yield* checkHead(world, runId, false)
 })
 
+const positionOf = (result: AppendResult): number => result.frames[0]!.position ?? 0
+
 const endAbandoned = Effect.fnUntraced(function* (world: World, command: StoreHistory.EndAbandoned) {
   const store = yield* EventStore
   const now = yield* Clock.currentTimeMillis
@@ -459,8 +461,7 @@ const endAbandoned = Effect.fnUntraced(function* (world: World, command: StoreHi
   yield* Law.same("the runs ended", new Set(ended.keys()), new Set(should.map((run) => run.runId)))
   const eventIds = new Set(results.map((result) => result.frames[0]!.envelope.eventId))
   yield* Law.same("event ids among the runs ended", eventIds.size, should.length)
-  const positionOf = (result: AppendResult) => result.frames[0]!.position ?? 0
-  for (const [runId, result] of [...ended].sort(([, left], [, right]) => positionOf(left) - positionOf(right))) {
+  for (const [runId, result] of [...ended].toSorted(([, left], [, right]) => positionOf(left) - positionOf(right))) {
     const { eventId } = result.frames[0]!.envelope
     const expected = StoreModel.end(world.runs.get(runId!)!, { ...event, eventId }, now, world.rules)
     world.reach("an abandoned run")
