@@ -199,7 +199,7 @@ describe("throughline record", { timeout: 60_000 }, () => {
       ])
       assert.deepStrictEqual([result.code, result.stdout], [4, "out\n"], result.stderr)
       assert.include(result.stderr, "err\n")
-      assert.include(result.stderr, "can't be used, nothing will be recorded")
+      assert.include(result.stderr, `nothing will be recorded: sqlite:${path}/${name}: `)
       assert.include(result.stderr, "nothing of this run was stored")
     }
     const failing = await run(["record", "--store", `sqlite:${path}/text.db`, "--", "sh", "-c", "exit 7"])

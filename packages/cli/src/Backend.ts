@@ -6,7 +6,8 @@ import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { StoreUrl } from "./StoreUrl.ts"
+import * as Schema from "effect/Schema"
+import * as StoreUrl from "./StoreUrl.ts"
 
 /**
  * How long a producer's silence lasts before its run is ended. Not for daily use: shorter than the defaults, a busy
@@ -18,8 +19,21 @@ const timing = Config.all({
   watchdog: Config.Duration("THROUGHLINE_WATCHDOG").pipe(Config.withDefault(Duration.seconds(5))),
 })
 
+/** The store can't be opened: its file is not ours, is newer than this version, can't be written, … */
+export class StoreNotOpened extends Schema.TaggedError<StoreNotOpened>("@throughline/cli/Backend/StoreNotOpened")(
+  "StoreNotOpened",
+  { url: Schema.String, problem: Schema.String },
+) {
+  override get message() {
+    return `${this.url}: ${this.problem}`
+  }
+}
+
 /** Opens a store; `onDeadLetter` receives what can't be stored. */
-export const layer = (url: StoreUrl, onDeadLetter?: (letter: DeadLetter) => Effect.Effect<void>) =>
+export const layer = (
+  url: StoreUrl.StoreUrl,
+  onDeadLetter?: (letter: DeadLetter) => Effect.Effect<void>,
+): Layer.Layer<Throughline.Throughline, StoreNotOpened | Config.ConfigError> =>
   Layer.unwrap(
     Effect.map(timing, ({ grace, lease, watchdog }) => {
       const options: Throughline.ThroughlineOptions = {
@@ -32,8 +46,11 @@ export const layer = (url: StoreUrl, onDeadLetter?: (letter: DeadLetter) => Effe
         },
         hub: { grace, watchdog },
       }
-      return url._tag === "Memory"
-        ? Throughline.layerMemory(options)
-        : SqliteThroughline.layer({ ...options, filename: url.path })
+      if (url._tag === "Memory") return Throughline.layerMemory(options)
+      return SqliteThroughline.layer({ ...options, filename: url.path }).pipe(
+        Layer.catchTag("OpenFailed", ({ reason }) =>
+          Layer.effectContext(Effect.fail(new StoreNotOpened({ url: StoreUrl.format(url), problem: reason.message }))),
+        ),
+      )
     }),
   )

@@ -56,11 +56,7 @@ const openOrTell = (...[url, runId, onDeadLetter]: Parameters<typeof open>) =>
     Effect.timeout("10 seconds"),
     Effect.catchIf(
       (error) => error._tag !== "CommandFailed",
-      (error) =>
-        Effect.as(
-          tell(`the store ${StoreUrl.format(url)} can't be used, nothing will be recorded: ${error.message}`),
-          undefined,
-        ),
+      (error) => Effect.as(tell(`nothing will be recorded: ${error.message}`), undefined),
     ),
   )
 
