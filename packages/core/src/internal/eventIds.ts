@@ -25,7 +25,8 @@ export type NextId = () => EventId
  * kept.
  */
 const texts = (count: number, now: number, random: Uint8Array): string => {
-  const time = Math.max(0, now).toString(16).padStart(12, "0")
+  // A clock may tell fractions of a millisecond.
+  const time = Math.trunc(Math.max(0, now)).toString(16).padStart(12, "0")
   const template = encoder.encode(`${time.slice(0, 8)}-${time.slice(8, 12)}-7000-8000-000000000000`)
   const bytes = new Uint8Array(count * textLength)
   for (let id = 0, at = 0, from = 0; id < count; id++, at += textLength, from += drawLength) {

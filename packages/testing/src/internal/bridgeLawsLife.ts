@@ -33,9 +33,9 @@ export const keptAlive: Law.Law<World.Below> = Law.make({
       inARow: 1,
     })),
   }),
-  runs: 12,
+  runs: 8,
   fixed: true,
-  reaches: { "a failed renewal": 0.3 },
+  reaches: { "a failed renewal": 0.15 },
   property: Effect.fnUntraced(function* ({ runs, store: plan }, reach) {
     const store = yield* EventStore
     const process = yield* World.start({ ...World.calm, store: plan })
@@ -87,7 +87,7 @@ export const renewedNoMore: Law.Law<World.Below> = Law.make({
     /** Whether something is still given to the runs after they were left. */
     more: Generator.boolean,
   }),
-  runs: 60,
+  runs: 40,
   property: Effect.fnUntraced(function* ({ finish, more, runs }) {
     const store = yield* EventStore
     const gone = "gone"
@@ -154,8 +154,8 @@ export const recorded: Law.Law<World.Below> = Law.make({
     named: Generator.boolean,
     store: Arbitrary.map(FaultPlan.arbitraryStore(), (plan) => ({ ...plan, outages: [], lateMillis: 100, inARow: 2 })),
   }),
-  runs: 120,
-  reaches: { "a retry": 0.3 },
+  runs: 60,
+  reaches: { "a retry": 0.15 },
   property: Effect.fnUntraced(function* ({ ending, events, named, store, wait }, reach) {
     const process = yield* World.start({ ...World.calm, store }, { maxBatchEvents: 4 })
     const run = { runId: World.runIdOf(0), sessionId: `s-${events}` as never }

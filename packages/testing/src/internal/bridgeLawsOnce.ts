@@ -4,10 +4,13 @@ import * as Arbitrary from "effect/Arbitrary"
 import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Latch from "effect/Latch"
+import * as Schema from "effect/Schema"
 import * as FaultPlan from "../FaultPlan.ts"
 import * as Generator from "../Generator.ts"
 import * as Law from "../Law.ts"
 import * as World from "./bridgeWorld.ts"
+
+const isEnvelope = Schema.is(Envelope.EncodedEnvelope)
 
 const runs = 3
 
@@ -99,7 +102,7 @@ export const once: Law.Law<World.Below> = Law.make({
   promise: 3,
   name: "every event is stored exactly once, in the order of its source, whatever a retry can mend goes wrong",
   history,
-  runs: 150,
+  runs: 100,
   reaches: {
     "a retry": 0.5,
     "an answer after the work was done": 0.2,
@@ -123,6 +126,8 @@ export const once: Law.Law<World.Below> = Law.make({
         new Set(envelopes.map(({ eventId }) => eventId)).size === names.length,
         `two events of run ${run} share an event id`,
       )
+      const strange = envelopes.find((envelope) => !isEnvelope(envelope))
+      yield* Law.holds(strange === undefined, () => `what was stored is no envelope: ${JSON.stringify(strange)}`)
       total += names.length
     }
     yield* checkRetries(process.probe)
@@ -140,6 +145,7 @@ export const storedBeforeLive: Law.Law<World.Below> = Law.make({
   promise: 5,
   name: "an envelope is published once it is stored, in seq order, to its run's and session's rooms, and not before",
   history,
+  runs: 60,
   reaches: { "a retry": 0.5, "an answer after the work was done": 0.2 },
   property: Effect.fnUntraced(function* (case_: History, reach) {
     const { given, process, status } = yield* play(case_)
@@ -175,7 +181,7 @@ export const apart: Law.Law<World.Below> = Law.make({
     maxBatchEvents: Generator.int(1, 6),
     script: arbitraryScript,
   }),
-  runs: 60,
+  runs: 40,
   property: Effect.fnUntraced(function* ({ how, maxBatchEvents, script }) {
     const free = yield* Latch.make(false)
     let stuck = true
@@ -241,6 +247,7 @@ export const cutAtTheEnd: Law.Law<World.Below> = Law.make({
       { minLength: 1, maxLength: 6 },
     ),
   }),
+  runs: 60,
   reaches: { "events after an end": 0.5 },
   property: Effect.fnUntraced(function* ({ bounds, script, trouble }, reach) {
     const process = yield* World.start(trouble, bounds)
