@@ -45,6 +45,8 @@ export interface StartOptions {
   readonly env?: Readonly<Record<string, string>>
   /** What standard input holds; empty where absent. */
   readonly input?: string | Uint8Array
+  /** Standard input goes on after that. */
+  readonly isOpenEnded?: boolean
 }
 
 /** Starts `throughline` with `args`. */
@@ -52,7 +54,10 @@ export const start = (args: ReadonlyArray<string>, options: StartOptions = {}): 
   startNode([main, ...args], options)
 
 /** Starts a script with Node. */
-export const startNode = (args: ReadonlyArray<string>, { env = {}, input = "" }: StartOptions = {}): Running => {
+export const startNode = (
+  args: ReadonlyArray<string>,
+  { env = {}, input = "", isOpenEnded = false }: StartOptions = {},
+): Running => {
   const inherited = { ...process.env }
   for (const name of ["NO_COLOR", "FORCE_COLOR", "THROUGHLINE_STORE"]) delete inherited[name]
   const child = spawn(process.execPath, args, { env: { ...inherited, ...env } })
@@ -71,7 +76,8 @@ export const startNode = (args: ReadonlyArray<string>, { env = {}, input = "" }:
     changed()
   })
   child.stdin.on("error", () => {})
-  child.stdin.end(input)
+  child.stdin.write(input)
+  if (!isOpenEnded) child.stdin.end()
   const stdout = () => Buffer.concat(out).toString()
   const stderr = () => Buffer.concat(err).toString()
   let hasEnded = false

@@ -136,6 +136,17 @@ describe("throughline record", { timeout: 60_000 }, () => {
     assert.strictEqual(found.at(-1)?.endsRun, "completed")
   })
 
+  it("a signal ends the reading of standard input, and the run is cancelled", async () => {
+    const store = `sqlite:${await directory()}/runs.db`
+    const recorder = start(["record", "--run", "r", "--store", store], { input: "one\ntwo", isOpenEnded: true })
+    await recorder.until("the input", () => recorder.stdout() === "one\ntwo")
+    recorder.child.kill("SIGTERM")
+    assert.strictEqual((await recorder.ended).code, 143)
+    const found = await events(store, "r")
+    assert.deepStrictEqual(lines(found, "stdout"), ["one", "two"])
+    assert.deepStrictEqual(found.at(-1)?.event, { _tag: "RunCancelled", reason: "SIGTERM" })
+  })
+
   it("ndjson and agent lines are recorded as what they are; others as text, with a warning and a count", async () => {
     const store = `sqlite:${await directory()}/runs.db`
     const ndjson = await run(["record", "--run", "n", "--format", "ndjson", "--store", store], {
