@@ -70,7 +70,7 @@ export const bounded: HubLaw = Law.make({
     bufferEvents: Generator.int(1, 20),
     stored: Generator.int(100, 600),
     takes: Generator.int(0, 40),
-    minutes: Generator.int(0, 10),
+    minutes: Generator.int(0, 2),
   }),
   runs: 50,
   property: Effect.fnUntraced(function* ({ bufferEvents, minutes, pageEvents, stored, takes }) {
@@ -160,6 +160,7 @@ export const nothingLeft: HubLaw = Law.make({
   history: Arbitrary.Constant({ rounds }),
   runs: 1,
   fixed: true,
+  hangsAfter: 55_000,
   property: Effect.fnUntraced(function* () {
     let fibers = 0
     const counted = Effect.provideService(Metric.FiberRuntimeMetrics, {
@@ -206,8 +207,8 @@ export const nothingLeft: HubLaw = Law.make({
       yield* Law.same("rooms left", (yield* process.adapterFaults.counts).open, 0)
       yield* Law.same("fibers left", fibers - before, 0)
       const { calls } = probe
-      yield* TestClock.adjust("1 hour")
-      yield* Law.same("calls of the store and the adapter in the hour after", probe.calls - calls, 0)
+      yield* TestClock.adjust("10 minutes")
+      yield* Law.same("calls of the store and the adapter in the minutes after", probe.calls - calls, 0)
       yield* process.adapterFaults.up
       const late = yield* Reader.follow(process, endedRun, Reader.plain)
       yield* World.until(() => late.finishedAt !== undefined, 10_000)

@@ -168,7 +168,7 @@ export const notHoles: HubLaw = Law.make({
     before: arbitraryWrites,
     writes: arbitraryWrites,
     readers: Generator.int(1, 3),
-    quiet: Generator.int(0, 600),
+    quiet: Generator.int(0, 60),
   }),
   property: Effect.fnUntraced(function* ({ before, quiet, readers, writes }) {
     const process = yield* World.start()

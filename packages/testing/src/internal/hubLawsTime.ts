@@ -105,7 +105,7 @@ export const takenUp: HubLaw = Law.make({
           [1, "fail"],
           [1, "hang"],
         ]),
-        lasts: Generator.int(1, 120_000),
+        lasts: Generator.int(1, 30_000),
         lost: Generator.int(0, 5),
       }),
       { minLength: 1, maxLength: 3 },
@@ -242,14 +242,16 @@ export const willOnce: HubLaw = Law.make({
 export const leftAlone: HubLaw = Law.make({
   promise: 7,
   name: "a run written without a lease, or without a will, is left alone",
-  history: Arbitrary.all({ leased: Generator.boolean, readers: Generator.int(1, 3), hours: Generator.int(1, 3) }),
+  history: Arbitrary.all({ leased: Generator.boolean, readers: Generator.int(1, 3), minutes: Generator.int(2, 15) }),
   runs: 20,
-  property: Effect.fnUntraced(function* ({ hours, leased, readers }) {
+  property: Effect.fnUntraced(function* ({ leased, minutes, readers }) {
     const process = yield* World.start()
     const options = leased ? { lease: { ttl: "30 seconds" as const } } : {}
     yield* World.write(process.adapter, runId, yield* World.steps(2), options)
     const seen = yield* Effect.replicateEffect(Reader.follow(process, runId, Reader.plain), readers)
-    yield* TestClock.adjust(hours * 3_600_000)
+    yield* TestClock.adjust(minutes * 60_000)
+    const store = yield* EventStore
+    yield* Law.same("the run", (yield* store.head(runId)).status, "running")
     yield* Law.holds(
       seen.every(({ broken, end }) => end === "open" && broken === undefined),
       "a reader did not go on waiting",
@@ -272,7 +274,7 @@ const refusesWills = EventStore.useSync((store): EventStore["Service"] => ({
 export const mayNotWrite: HubLaw = Law.make({
   promise: 7,
   name: "a watcher that may not write keeps watching",
-  history: Arbitrary.all({ watchers: Generator.int(1, 2), byWatcher: Generator.boolean, wait: Generator.int(0, 600) }),
+  history: Arbitrary.all({ watchers: Generator.int(1, 2), byWatcher: Generator.boolean, wait: Generator.int(0, 60) }),
   runs: 20,
   property: Effect.fnUntraced(function* ({ byWatcher, wait, watchers }) {
     const reading = yield* World.start(deadPath("lose", 0)).pipe(Effect.provideServiceEffect(EventStore, refusesWills))
@@ -305,7 +307,7 @@ export const outlasts: HubLaw = Law.make({
     ]),
     seconds: Generator.frequency([
       [2, Generator.int(1, 90)],
-      [1, Generator.int(600, 1200)],
+      [1, Generator.int(200, 400)],
     ]),
     stored: Generator.int(0, 20),
     /** Whether it goes down before the readers come, or once they have caught up. */
@@ -321,7 +323,7 @@ export const outlasts: HubLaw = Law.make({
     yield* World.settle
     if (!before) yield* process.storeFaults.down(mode)
     yield* TestClock.adjust(seconds * 1000)
-    if (seconds > 500) {
+    if (seconds >= 200) {
       reach("past the budget")
       for (const { end } of seen) {
         yield* Law.same(
