@@ -1,14 +1,16 @@
 /** Replay across the runs of an `SqlClient`'s database, in the order of positions. */
 import * as Cursor from "@throughline/core/Cursor"
-import { type ArchiveItem, EventArchive, type ReplayError } from "@throughline/core/EventArchive"
+import { RunId } from "@throughline/core/Envelope"
+import { type ArchiveItem, EventArchive } from "@throughline/core/EventArchive"
 import * as EventFilter from "@throughline/core/EventFilter"
-import { ReadFailed } from "@throughline/core/EventStoreError"
+import { type CorruptRecord, ReadFailed, StoreBroken } from "@throughline/core/EventStoreError"
 import { defaultBounds, type StoreOptions } from "@throughline/core/StoreOptions"
 import type { Digest } from "effect/crypto/Digest"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
@@ -22,6 +24,10 @@ import * as SqlMigrations from "./SqlMigrations.ts"
  * event loop gets its turn between pages.
  */
 const window = 10_000
+
+const Truncated = Schema.Tuple([RunId, Schema.Int, Schema.Int])
+type Truncated = typeof Truncated.Type
+const decodeTruncated = Schema.decodeUnknownEffect(Truncated)
 
 interface ReplayPage {
   readonly items: Array<ArchiveItem>
@@ -37,6 +43,9 @@ export const make = Effect.fnUntraced(function* (
   const dialect = yield* SqlMigrations.migrate
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const context = yield* Effect.context<Digest>()
+
+  const inOneMoment = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> =>
+    Effect.provideService(sql.withTransaction(effect), SqlClient.BeginTransaction, dialect.beginRead)
 
   const conditionOf = ({ runIds, sessionIds }: EventFilter.CompiledFilter): Fragment | undefined => {
     const conditions: Array<Fragment> = []
@@ -63,35 +72,51 @@ WHERE r.last_position > ${after} AND ${condition}`.values
     return { after: begin, until: Math.min(until, to, begin + window) }
   })
 
+  /**
+   * What was trimmed is told at the place of its last position: there every reader whose cursor is before it comes by,
+   * and nobody else.
+   */
+  const truncatedBetween = Effect.fnUntraced(function* (
+    condition: Fragment | undefined,
+    after: number,
+    reached: number,
+  ): Effect.fn.Return<Array<Truncated>, SqlError | StoreBroken> {
+    const rows = yield* sql`SELECT r.run_id, r.first_seq, r.trimmed_position FROM throughline_runs AS r
+WHERE r.trimmed_position > ${after} AND r.trimmed_position <= ${reached} AND r.trimmed_position > 0
+AND ${condition ?? sql`1 = 1`} ORDER BY r.trimmed_position`.values
+    return yield* Effect.forEach(rows, (row) =>
+      Effect.mapError(
+        decodeTruncated(row),
+        (problem) => new StoreBroken({ detail: `a trimmed run can't be decoded (${String(problem)})` }),
+      ),
+    )
+  })
+
   const replayPage = Effect.fnUntraced(function* (
     filter: EventFilter.CompiledFilter,
-    start: number,
     from: number,
     until: number,
-  ): Effect.fn.Return<ReplayPage, ReplayError | SqlError> {
+  ): Effect.fn.Return<ReplayPage, CorruptRecord | SqlError | StoreBroken> {
     const condition = conditionOf(filter)
     const range = yield* nextWindow(condition, from, until)
-    if (range.after >= until) return { items: [], reached: until }
     const page = { ...range, condition, limit: maxPageEvents, maxBytes: maxPageBytes }
-    const { more, rows } = yield* positionRows.page(sql, dialect, page)
-    const items: Array<ArchiveItem> = []
-    let reached = range.after
+    const { more, rows } =
+      range.after < range.until ? yield* positionRows.page(sql, dialect, page) : { more: false, rows: [] }
+    const events: Array<positionRows.Positioned> = []
+    let reached = range.until
     for (const row of rows) {
       const decoded = positionRows.decode(row)
-      if (Result.isFailure(decoded)) {
-        // What is before it goes out first; the next page begins with the failure.
-        return items.length === 0 ? yield* decoded.failure : { items, reached }
+      if (Result.isSuccess(decoded)) {
+        events.push(decoded.success)
+        continue
       }
-      const { envelope, firstSeq, generation, position, trimmedPosition } = decoded.success
-      reached = position
-      if (!filter.matches(envelope)) continue
-      if (envelope.seq === firstSeq && trimmedPosition > start) {
-        items.push({ _tag: "Truncated", runId: envelope.runId, from: 1, to: firstSeq - 1 })
-      }
-      const cursor = Cursor.archive(filter.scope, position)
-      items.push({ _tag: "Event", envelope, position, cursor, runCursor: Cursor.run(envelope.seq, generation) })
+      // What is before it goes out first; the next page begins with the failure.
+      if (events.length === 0) return yield* decoded.failure
+      break
     }
-    return { items, reached: more ? reached : range.until }
+    if (more || events.length < rows.length) reached = events[events.length - 1]!.position
+    const truncated = yield* truncatedBetween(condition, from, reached)
+    return { items: itemsOf(filter, events, truncated), reached }
   })
 
   const replay: EventArchive["Service"]["replay"] = ({ after, filter }) =>
@@ -101,7 +126,7 @@ WHERE r.last_position > ${after} AND ${condition}`.values
         const start = after === undefined ? 0 : yield* Cursor.archivePosition(after, compiled.scope)
         const until = Math.max(yield* positionRows.head(sql), start)
         return Stream.paginate(start, (from) =>
-          Effect.map(replayPage(compiled, start, from, until), ({ items, reached }) => {
+          Effect.map(inOneMoment(replayPage(compiled, from, until)), ({ items, reached }) => {
             if (reached < until) return [items, Option.some(reached)] as const
             items.push({ _tag: "Checkpoint", position: until, cursor: Cursor.archive(compiled.scope, until) })
             return [items, Option.none<number>()] as const
@@ -109,14 +134,39 @@ WHERE r.last_position > ${after} AND ${condition}`.values
         )
       }),
     ).pipe(
-      Stream.catchTag("SqlError", (error) =>
-        Stream.fail(new ReadFailed({ reason: SqlDialect.reasonOf(dialect, error) })),
-      ),
+      Stream.catchTag(["SqlError", "StoreBroken"], (error) => {
+        const reason = error._tag === "SqlError" ? SqlDialect.reasonOf(dialect, error) : error
+        return Stream.fail(new ReadFailed({ reason }))
+      }),
       Stream.provideContext(context),
     )
 
   return EventArchive.of({ replay })
 })
+
+/** The items of a page, each notice of what was trimmed before the events that follow its place. */
+const itemsOf = (
+  filter: EventFilter.CompiledFilter,
+  events: ReadonlyArray<positionRows.Positioned>,
+  truncated: ReadonlyArray<Truncated>,
+): Array<ArchiveItem> => {
+  const items: Array<ArchiveItem> = []
+  let told = 0
+  const tell = (before: number): void => {
+    for (; told < truncated.length && truncated[told]![2] < before; told++) {
+      const [runId, firstSeq] = truncated[told]!
+      items.push({ _tag: "Truncated", runId, from: 1, to: firstSeq - 1 })
+    }
+  }
+  for (const { envelope, generation, position } of events) {
+    if (!filter.matches(envelope)) continue
+    tell(position)
+    const cursor = Cursor.archive(filter.scope, position)
+    items.push({ _tag: "Event", envelope, position, cursor, runCursor: Cursor.run(envelope.seq, generation) })
+  }
+  tell(Number.POSITIVE_INFINITY)
+  return items
+}
 
 /** The archive of the database of the `SqlClient`. */
 export const layer = (

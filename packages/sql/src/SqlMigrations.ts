@@ -86,6 +86,9 @@ const events = Effect.gen(function* () {
   yield* create("CREATE INDEX throughline_runs_session ON throughline_runs (session_id, started_at, run_id)")
   yield* create("CREATE INDEX throughline_runs_open ON throughline_runs (started_at, run_id) WHERE ending IS NULL")
   yield* create("CREATE INDEX throughline_runs_ended ON throughline_runs (last_activity_at) WHERE ending IS NOT NULL")
+  yield* create(
+    "CREATE INDEX throughline_runs_trimmed ON throughline_runs (trimmed_position) WHERE trimmed_position > 0",
+  )
 
   // Positions are given out from throughline_positions: the row is locked until the append commits, so they rise in the
   // order they become visible, and what was removed never gives its position back.

@@ -13,7 +13,7 @@ import type { SqlDialect } from "../SqlDialect.ts"
 import * as eventRow from "./eventRow.ts"
 import * as eventRows from "./eventRows.ts"
 
-const runColumns = ["run_id", "session_id", "vocabulary_version", "generation", "first_seq", "trimmed_position"]
+const runColumns = ["run_id", "session_id", "vocabulary_version", "generation"]
 const extra = runColumns.map((name) => `r.${name}`).join(", ")
 
 const RunColumns = Schema.Tuple([
@@ -21,8 +21,6 @@ const RunColumns = Schema.Tuple([
   Schema.NullOr(SessionId),
   Schema.Int,
   Schema.String.check(Schema.isPattern(Cursor.generationPattern)),
-  Schema.Int,
-  Schema.Int,
 ])
 const decodeRun = Schema.decodeUnknownResult(RunColumns)
 
@@ -31,8 +29,6 @@ export interface Positioned {
   readonly position: number
   readonly envelope: EncodedEnvelope
   readonly generation: string
-  readonly firstSeq: number
-  readonly trimmedPosition: number
 }
 
 /** The last position that was given out. */
@@ -76,10 +72,10 @@ export const decode = (row: eventRow.EventRow): Result.Result<Positioned, Corrup
       new CorruptRecord({ runId, seq: Number.isSafeInteger(row[1]) ? (row[1] as number) : 0, problem }),
     )
   }
-  const [runId, sessionId, schemaVersion, generation, firstSeq, trimmedPosition] = run.success
+  const [runId, sessionId, schemaVersion, generation] = run.success
   return Result.map(
     eventRow.decode(row, { runId, sessionId: sessionId ?? undefined, schemaVersion }),
-    (envelope): Positioned => ({ position: positionOf(row), envelope, generation, firstSeq, trimmedPosition }),
+    (envelope): Positioned => ({ position: positionOf(row), envelope, generation }),
   )
 }
 
