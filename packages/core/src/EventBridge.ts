@@ -8,7 +8,36 @@
  * ```
  *
  * A lane is a run's queue with its producer identity; a lane that fails or waits holds up no other. Nothing vanishes:
- * what can't be stored goes to the dead-letter handler with its typed cause.
+ * what can't be stored goes to the dead-letter handler with its typed cause. Only the bound on all that is pending is
+ * shared: a run that fails for long while its source goes on can fill it, and the source waits.
+ *
+ * **Example** (A source of many runs, and a place for what can't be stored)
+ *
+ * ```ts
+ * import * as AgentEvents from "@throughline/core/AgentEvents"
+ * import * as EventBridge from "@throughline/core/EventBridge"
+ * import * as Throughline from "@throughline/core/Throughline"
+ * import * as Effect from "effect/Effect"
+ * import type * as Stream from "effect/Stream"
+ *
+ * declare const events: Stream.Stream<EventBridge.BridgeInput<AgentEvents.AgentEvent>>
+ *
+ * export const program = Effect.gen(function* () {
+ *   const bridge = yield* EventBridge.EventBridge
+ *   const handle = yield* bridge.start(AgentEvents.vocabulary, events, { producerId: "worker-1" })
+ *   return yield* handle.await
+ * }).pipe(
+ *   Effect.scoped,
+ *   Effect.provide(
+ *     Throughline.layerMemory({
+ *       bridge: {
+ *         onDeadLetter: ({ cause, events, runId }) =>
+ *           Effect.logError(`${events.length} events of ${runId} were not stored: ${cause.message}`),
+ *       },
+ *     }),
+ *   ),
+ * )
+ * ```
  */
 import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -109,7 +138,8 @@ export class EventBridge extends Context.Service<
   EventBridge,
   {
     /**
-     * Runs a source of events of many runs until it ends, the handle stops it, or the scope closes.
+     * Runs a source of events of many runs until it ends, the handle stops it, or the scope closes. Runs that are open
+     * then are no longer renewed: nobody is left to write them.
      *
      * What is waiting is appended as one batch (no delay is added when idle), cut at a run's end and at the configured
      * bounds. Only failures that a retry can mend are retried, with the identical batch.
@@ -122,7 +152,8 @@ export class EventBridge extends Context.Service<
 
     /**
      * Runs one stream as one run. If it ends, fails or is interrupted without an event that ends the run, the will is
-     * appended at once. Fails with the stream's error, after the will.
+     * appended at once; after an interruption within the grace time, otherwise a dead letter like any other event. Fails
+     * with the stream's error, after the will.
      */
     readonly record: <E, Err, R>(
       vocabulary: Vocabulary<E>,

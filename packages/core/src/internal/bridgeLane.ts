@@ -33,7 +33,7 @@ export interface Batch {
 }
 
 /** An event that its vocabulary refused; it keeps its place in the order up to the dead letters. */
-export interface Refused {
+interface Refused {
   readonly _tag: "Refused"
   readonly sessionId: SessionId | undefined
   readonly input: EventInput<unknown>
