@@ -43,6 +43,8 @@ export class RunWindow {
     this.#items = []
     this.#size = 0
     this.#slice = undefined
+    // A head that was read before the end and answered after it must not end the run one event early.
+    this.ending = undefined
     this.note(head)
   }
 
