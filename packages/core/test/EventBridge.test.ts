@@ -607,6 +607,31 @@ describe("EventBridge", () => {
     ),
   )
 
+  it.effect(
+    "a recording that is interrupted while the store is stuck ends within its grace time, its will a dead letter",
+    () =>
+      scoped(
+        Effect.gen(function* () {
+          const { bridge, letters } = yield* world({}, () => ({ append: () => Effect.never }))
+          const stream = Stream.concat(Stream.make({ event: line("1") }), Stream.never)
+          const recording = yield* Effect.forkChild(bridge.record(vocabulary, { runId: runA }, stream), {
+            startImmediately: true,
+          })
+          yield* settle
+          recording.interruptUnsafe()
+          yield* TestClock.adjust("5 seconds")
+          assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(recording)))
+          assert.deepStrictEqual(
+            letters.flatMap(({ cause, events }) => events.map(({ kind }) => [cause._tag, kind])),
+            [
+              ["BridgeStopped", "OutputLine"],
+              ["BridgeStopped", "RunFailed"],
+            ],
+          )
+        }),
+      ),
+  )
+
   it.effect("a recorded stream that fails without an end gets its will, then its error", () =>
     scoped(
       Effect.gen(function* () {
