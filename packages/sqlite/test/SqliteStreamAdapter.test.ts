@@ -47,20 +47,20 @@ const newFile = Effect.acquireRelease(
 /** How often the file was looked at, and what such a look fails with. */
 interface Probe {
   looks: number
-  reads: number
   failure: SqlError.SqlError | undefined
 }
 
 /** A store and an adapter over a client of their own: what a process is. */
 const makeProcess = Effect.fnUntraced(function* (filename: string, options?: SqliteStreamAdapter.Options) {
-  const probe: Probe = { looks: 0, reads: 0, failure: undefined }
+  const probe: Probe = { looks: 0, failure: undefined }
   const client = Layer.effectContext(
     Effect.gen(function* () {
       const context = yield* Layer.build(SqliteClient.layer({ filename }))
       const sql = Context.get(context, SqliteClient.SqliteClient)
+      const real = sql.dataVersion
       const dataVersion = Effect.suspend(() => {
         probe.looks++
-        return probe.failure === undefined ? sql.dataVersion : Effect.fail(probe.failure)
+        return probe.failure === undefined ? real : Effect.fail(probe.failure)
       })
       return Context.add(context, SqliteClient.SqliteClient, Object.assign(sql, { dataVersion }))
     }),
