@@ -36,7 +36,7 @@ export interface Mutant<in R, in Options = never> {
   readonly subject: Law.Subject<R, Options>
   /** What the law's report must say, where the bug could also be caught for another reason. */
   readonly says?: string | undefined
-  /** Histories the law may need to find the bug, where its own number is not enough. */
+  /** Histories the law may need to find the bug; five times its own number by default. */
   readonly runs?: number | undefined
 }
 
@@ -56,7 +56,7 @@ export const suite = <R, Options>(
         Effect.fnUntraced(function* () {
           const law = laws.find(({ name }) => name === mutant.law)
           if (law === undefined) return yield* Law.broken(`there is no law "${mutant.law}"`)
-          const verdict = yield* law.check(mutant.subject, { runs: mutant.runs, maxShrinks: 0 })
+          const verdict = yield* law.check(mutant.subject, { runs: mutant.runs ?? law.runs * 5, maxShrinks: 0 })
           if (verdict._tag === "Holds") {
             return yield* Law.broken(`"${law.name}" holds although the layer ${mutant.bug}`)
           }
