@@ -4,7 +4,8 @@
  * All of it is read from the names and results of tests (`packages/testing/src/Law.ts` and `Mutant.ts` give them).
  *
  * - `node scripts/laws.ts` runs the laws and the mutants, and writes what passed.
- * - `node scripts/laws.ts --from FILE` takes the JSON report of a test run that is already there.
+ * - `node scripts/laws.ts --from FILE` takes the JSON report of a test run that is already there, such as
+ *   `node_modules/.cache/tests.json`; it may be given more than once.
  * - `node scripts/laws.ts --check` runs no test: it fails if the laws, layers and mutants there are differ from those written.
  */
 import { spawnSync } from "node:child_process"
@@ -137,7 +138,7 @@ ${table(["in", "a layer that …", "is caught by"], bugs)}
 }
 
 const path = "LAWS.md"
-const { values } = parseArgs({ options: { check: { type: "boolean" }, from: { type: "string" } } })
+const { values } = parseArgs({ options: { check: { type: "boolean" }, from: { type: "string", multiple: true } } })
 
 if (values.check === true) {
   if (pageOf(list()) === readFileSync(path, "utf8")) console.log(`${path} is current`)
@@ -146,7 +147,7 @@ if (values.check === true) {
     process.exitCode = 1
   }
 } else {
-  const tests = values.from === undefined ? run() : testsIn(values.from, "passed")
+  const tests = values.from?.flatMap((file) => testsIn(file, "passed")) ?? run()
   writeFileSync(path, pageOf(tests))
   console.log(`${path}: ${rowsOf(tests).length} laws, ${bugsOf(tests).length} bugs caught`)
 }
