@@ -18,7 +18,7 @@ import { bounded, burst, nothingLeft, notHeldUp, shared } from "./internal/hubLa
 import { anyPlace, caughtUp, refused, removed, trimmed, twoParts, typed } from "./internal/hubLawsPlaces.ts"
 import { leavesOut, notHoles, ownCursor, session } from "./internal/hubLawsSession.ts"
 import { atOnce, endArrives, leftAlone, mayNotWrite, outlasts, takenUp, willOnce } from "./internal/hubLawsTime.ts"
-import { wholeOf } from "./internal/hubLawsWhole.ts"
+import { oldAnswers, wholeOf } from "./internal/hubLawsWhole.ts"
 import type { Below } from "./internal/hubWorld.ts"
 import * as Law from "./Law.ts"
 
@@ -44,6 +44,7 @@ export {
   notHeldUp,
   notHoles,
   nothingLeft,
+  oldAnswers,
   outlasts,
   ownCursor,
   refused,
@@ -60,6 +61,7 @@ export {
 /** All laws of the hub, in the order of the promises. */
 export const laws: ReadonlyArray<HubLaw> = [
   whole,
+  oldAnswers,
   anyPlace,
   twoParts,
   caughtUp,

@@ -4,6 +4,7 @@ import * as Envelope from "@throughline/core/Envelope"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as TestClock from "effect/testing/TestClock"
 import * as FaultPlan from "../FaultPlan.ts"
 import * as Generator from "../Generator.ts"
 import * as Law from "../Law.ts"
@@ -12,9 +13,25 @@ import * as World from "./hubWorld.ts"
 
 const arbitraryHub = Arbitrary.all({ pageEvents: Generator.int(1, 10), bufferEvents: Generator.int(2, 20) })
 
+/** Most answers are seconds old when they come, and the live path has told more by then. */
+const slowStore = Arbitrary.map(
+  Arbitrary.all({
+    seed: Generator.int(0, 1_000_000),
+    late: Generator.int(50, 100),
+    lateMillis: Generator.int(100, 5_000),
+  }),
+  (slow): FaultPlan.StorePlan => ({ ...FaultPlan.calmStore, ...slow }),
+)
+
 const arbitraryTrouble = Arbitrary.all({
-  store: FaultPlan.arbitraryStore({ within: 8_000, outages: [0, 2], hang: true }),
-  adapter: FaultPlan.arbitraryAdapter({ within: 8_000, outages: [1, 3] }),
+  store: Generator.frequency([
+    [2, FaultPlan.arbitraryStore({ within: 8_000, outages: [0, 2], hang: true })],
+    [1, slowStore],
+  ]),
+  adapter: Generator.frequency([
+    [3, FaultPlan.arbitraryAdapter({ within: 8_000, outages: [1, 3] })],
+    [1, Arbitrary.Constant(FaultPlan.calmAdapter)],
+  ]),
 })
 
 /** How long a reader may need for what is stored, once all outages are over: several refused reads and a slow pace. */
@@ -132,3 +149,33 @@ export const wholeOf = (runs: number): Law.Law<World.Below, StoreOptions> =>
       yield* tell(process, readers, reach)
     }),
   })
+
+export const oldAnswers: Law.Law<World.Below, StoreOptions> = Law.make({
+  promise: 6,
+  name: "answers older than what the live path has brought mislead no reader",
+  history: Arbitrary.all({
+    store: slowStore,
+    hub: arbitraryHub,
+    watchdog: Generator.int(100, 3_000),
+    writes: Arbitrary.array(Arbitrary.all({ wait: Generator.int(0, 3_000), events: Generator.int(1, 2) }), {
+      minLength: 2,
+      maxLength: 8,
+    }),
+    /** What readers spend on an event, in ms: a busy one takes the next while an old answer is believed. */
+    paces: Arbitrary.array(Generator.int(0, 3_000), { minLength: 1, maxLength: 4 }),
+  }),
+  runs: 200,
+  property: Effect.fnUntraced(function* ({ hub, paces, store, watchdog, writes }) {
+    const runId = World.runIdOf(0)
+    const process = yield* World.start({ store, adapter: FaultPlan.calmAdapter }, { ...hub, watchdog })
+    const seen = yield* Effect.forEach(paces, (pace) => Reader.follow(process, runId, { ...Reader.plain, pace }))
+    for (const { events, wait } of writes) {
+      yield* World.write(process.adapter, runId, yield* World.steps(events))
+      yield* TestClock.adjust(wait)
+    }
+    yield* World.write(process.adapter, runId, [yield* World.done])
+    yield* World.until(() => seen.every(({ finishedAt }) => finishedAt !== undefined), patience)
+    const { envelopes } = yield* World.canonical(runId)
+    for (const [index, reader] of seen.entries()) yield* Reader.sawWhole(`reader ${index}`, reader, envelopes)
+  }),
+})
