@@ -7,7 +7,7 @@ import * as Context from "effect/Context"
 import type * as Stream from "effect/Stream"
 import type { CursorScopeMismatch, InvalidCursor } from "./Cursor.ts"
 import type { EncodedEnvelope, RunId } from "./Envelope.ts"
-import type { EventFilter } from "./EventFilter.ts"
+import type { EventFilter, InvalidFilter } from "./EventFilter.ts"
 import type { CorruptRecord, ReadFailed } from "./EventStoreError.ts"
 
 /** A stored envelope that the filter matches. `cursor` resumes after it; `runCursor` is its place in its run. */
@@ -36,7 +36,7 @@ export interface ArchiveCheckpoint {
 
 export type ArchiveItem = ArchiveEvent | ArchiveTruncated | ArchiveCheckpoint
 
-export type ReplayError = ReadFailed | CorruptRecord | InvalidCursor | CursorScopeMismatch
+export type ReplayError = ReadFailed | CorruptRecord | InvalidCursor | CursorScopeMismatch | InvalidFilter
 
 export class EventArchive extends Context.Service<
   EventArchive,
@@ -44,8 +44,8 @@ export class EventArchive extends Context.Service<
     /**
      * All that is stored after a cursor and matches, up to what was stored when the replay gets there; then a
      * `Checkpoint`, and the stream completes. Nothing that becomes visible later sorts before what was read.
-     * Removed runs are left out. A run whose history was trimmed yields `Truncated` before its next envelope, unless
-     * the cursor is already past what was trimmed. Costs a page of memory, whatever the length.
+     * Removed runs are left out. A run whose history was trimmed yields `Truncated` where its next envelope is, if the
+     * run's own fields match, unless the cursor is already past what was trimmed. Costs a page of memory, whatever the length.
      */
     readonly replay: (request: {
       readonly filter: EventFilter

@@ -4,6 +4,7 @@
 import * as Schema from "effect/Schema"
 import { RunId } from "./Envelope.ts"
 import type { ReplayError } from "./EventArchive.ts"
+import type { InvalidFilter } from "./EventFilter.ts"
 import type { ReadError } from "./EventStore.ts"
 import type { VocabularyMismatch } from "./EventStoreError.ts"
 
@@ -70,4 +71,4 @@ export interface SessionCaughtUp {
 export type SessionItem<A> = SessionEvent<A> | SessionTruncated | SessionCaughtUp
 
 /** How a session's stream can fail. */
-export type SessionError = ReplayError | VocabularyMismatch
+export type SessionError = Exclude<ReplayError, InvalidFilter> | VocabularyMismatch

@@ -38,7 +38,8 @@ export const make = Effect.fnUntraced(function* (
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const context = yield* Effect.context<Digest>()
 
-  const conditionOf = ({ runIds, sessionIds }: EventFilter.CompiledFilter): Fragment | undefined => {
+  /** What the runs' own rows say; the rest of the filter is asked of each envelope. */
+  const conditionOf = ({ filter: { runIds, sessionIds } }: EventFilter.CompiledFilter): Fragment | undefined => {
     const conditions: Array<Fragment> = []
     if (runIds !== undefined) conditions.push(sql`r.run_id IN (${dialect.strings(sql, JSON.stringify(runIds))})`)
     if (sessionIds !== undefined) {
@@ -84,10 +85,10 @@ WHERE r.last_position > ${after} AND ${condition}`.values
       }
       const { envelope, firstSeq, generation, position, trimmedPosition } = decoded.success
       reached = position
-      if (!filter.matches(envelope)) continue
-      if (envelope.seq === firstSeq && trimmedPosition > start) {
+      if (envelope.seq === firstSeq && trimmedPosition > start && filter.matchesRun(envelope)) {
         items.push({ _tag: "Truncated", runId: envelope.runId, from: 1, to: firstSeq - 1 })
       }
+      if (!filter.matches(envelope)) continue
       const cursor = Cursor.archive(filter.scope, position)
       items.push({ _tag: "Event", envelope, position, cursor, runCursor: Cursor.run(envelope.seq, generation) })
     }

@@ -240,17 +240,18 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     return low
   }
 
-  const replayPage = (filter: EventFilter.CompiledFilter, after: number, until: number) => {
+  const replayPage = (filter: EventFilter.CompiledFilter, start: number, after: number, until: number) => {
     const items: Array<ArchiveItem> = []
     let index = indexAfter(after)
     const end = Math.min(index + archivePage, log.length)
     for (; index < end && logPositions[index]! <= until; index++) {
       const envelope = log[index]!
-      if (!isLive(envelope) || !filter.matches(envelope)) continue
+      if (!isLive(envelope)) continue
       const { state, trimmedPosition } = runs.get(envelope.runId)!
-      if (envelope.seq === state.firstSeq && trimmedPosition > after) {
+      if (envelope.seq === state.firstSeq && trimmedPosition > start && filter.matchesRun(envelope)) {
         items.push({ _tag: "Truncated", runId: state.runId, from: 1, to: state.firstSeq - 1 })
       }
+      if (!filter.matches(envelope)) continue
       items.push({
         _tag: "Event",
         envelope,
@@ -272,7 +273,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
           const until = Math.max(position, start)
           return Stream.paginate(start, (from) =>
             Effect.sync(() => {
-              const { items, reached } = replayPage(compiled, from, until)
+              const { items, reached } = replayPage(compiled, start, from, until)
               if (reached < until) return [items, Option.some(reached)] as const
               items.push({ _tag: "Checkpoint", position: until, cursor: Cursor.archive(compiled.scope, until) })
               return [items, Option.none<number>()] as const
