@@ -31,7 +31,7 @@ import * as eventIds from "./eventIds.ts"
 /** The options of a bridge, all of them. */
 export interface Config extends Pick<
   bridgeLane.Shared,
-  "store" | "adapter" | "rooms" | "retry" | "appendTimeout" | "publishTimeout" | "onDeadLetter"
+  "store" | "adapter" | "bus" | "rooms" | "retry" | "appendTimeout" | "publishTimeout" | "onDeadLetter"
 > {
   readonly random: SecureRandom.SecureRandom["Service"]
   readonly maxBatchEvents: number
