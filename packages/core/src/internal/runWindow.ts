@@ -43,6 +43,8 @@ export class RunWindow {
     this.#items = []
     this.#size = 0
     this.#slice = undefined
+    // An ending was the other generation's, or of a head that is gone.
+    this.ending = undefined
     this.note(head)
   }
 
