@@ -122,6 +122,7 @@ export interface SubscriberQueue<in E = never, out Failure = E | Overflow> {
   readonly gap: (reason: Gap["reason"]) => void
   /** Ends the stream with an error after what is waiting. */
   readonly fail: (error: E) => void
+  readonly failCause: (cause: Cause.Cause<E>) => void
   /** Completes the stream after what is waiting. */
   readonly end: () => void
   /** For one reader. Interrupted when the queue's scope closes. */
@@ -263,6 +264,7 @@ const face = <E, Failure>(subscriber: Subscriber<E>, stream: Stream.Stream<Frame
   offerAll: subscriber.offerAll,
   gap: subscriber.gap,
   fail: (error: E) => subscriber.finish({ _tag: "Fail", cause: Cause.fail(error) }),
+  failCause: (cause: Cause.Cause<E>) => subscriber.finish({ _tag: "Fail", cause }),
   end: () => subscriber.finish({ _tag: "End" }),
   stream,
 })
