@@ -9,8 +9,9 @@ import { bridgeThroughput } from "./src/bridge-throughput.ts"
 import type { Bench } from "./src/Compare.ts"
 import { hubFanout } from "./src/hub-fanout.ts"
 import { hubIdle } from "./src/hub-idle.ts"
+import { queueOffer } from "./src/queue-offer.ts"
 
-const benches: ReadonlyArray<Bench> = [bridgeThroughput, hubFanout, hubIdle]
+const benches: ReadonlyArray<Bench> = [bridgeThroughput, hubFanout, hubIdle, queueOffer]
 
 const main = Effect.gen(function* () {
   const names = process.argv.slice(2)
