@@ -10,55 +10,74 @@ import { Loss, type Place, placeOf } from "./loss.ts"
 const nodeBytes = 1024
 const valueBytes = 16
 
-/** Texts that grow by small pieces are a rope of them; every so many merges the rope is made one text again. */
-const flattenEvery = 32
+/**
+ * Texts that grow by small pieces are a rope of them, which takes more than the text. It is made one text again after so
+ * many merges, or as many as an eighth of the frames, so that each character is copied a few times in all.
+ */
+const ropeFrames = 32
 
 const bytesOf = (value: unknown): number => {
   if (typeof value === "string") return valueBytes + 2 * value.length
   if (typeof value !== "object" || value === null) return valueBytes
   let total = valueBytes
-  for (const inner of Object.values(value)) total += bytesOf(inner)
+  // Events come out of a schema, so all that is enumerable is theirs; this runs once per merge.
+  for (const key in value) total += bytesOf((value as Readonly<Record<string, unknown>>)[key])
   return total
 }
 
+const anywhere = /^/
+
 const flatten = (value: unknown): void => {
-  // Asking for a character makes the engine join the rope.
-  if (typeof value === "string") value.charCodeAt(0)
+  // A search makes the engine join the rope; looking at a character without using it does not.
+  if (typeof value === "string") anywhere.test(value)
   else if (typeof value === "object" && value !== null) for (const inner of Object.values(value)) flatten(inner)
 }
 
-/** An event and its coalesce key; without one it can't be merged. */
-interface Decoded {
+/** An event that can be merged, and its coalesce key. */
+export interface Mergeable {
   readonly event: unknown
-  readonly key: string | undefined
+  readonly key: string
 }
-
-const unmergeable: Decoded = { event: undefined, key: undefined }
 
 /** Decodes and merges for all queues of a vocabulary; an envelope that many queues summarize is decoded once. */
 export class Coalescer {
-  readonly vocabulary: Vocabulary<unknown>
-  readonly #decoded = new WeakMap<EncodedEnvelope, Decoded>()
+  readonly #vocabulary: Vocabulary<unknown>
+  readonly #coalesce: Coalesce<unknown> | undefined
+  readonly #known = new WeakMap<EncodedEnvelope, Mergeable | "unmergeable">()
 
   constructor(vocabulary: Vocabulary<unknown>) {
-    this.vocabulary = vocabulary
+    this.#vocabulary = vocabulary
+    this.#coalesce = vocabulary.coalesce
   }
 
-  /** Starts a node with a frame; undefined where the vocabulary can't merge it. */
-  start(frame: Frame): Pending | undefined {
-    const { coalesce } = this.vocabulary
-    if (coalesce === undefined) return undefined
-    const { event, key } = this.#decode(frame.envelope, coalesce)
-    return key === undefined ? undefined : new Pending(this.vocabulary, coalesce, frame, event, key)
+  /** The event of an envelope; undefined where the vocabulary can't merge it. */
+  read(envelope: EncodedEnvelope): Mergeable | undefined {
+    let known = this.#known.get(envelope)
+    if (known === undefined) {
+      known = this.#decode(envelope) ?? "unmergeable"
+      this.#known.set(envelope, known)
+    }
+    return known === "unmergeable" ? undefined : known
   }
 
-  #decode(envelope: EncodedEnvelope, coalesce: Coalesce<unknown>): Decoded {
-    const known = this.#decoded.get(envelope)
-    if (known !== undefined) return known
-    const event = this.vocabulary.decode(envelope.event)
-    const decoded = Result.isFailure(event) ? unmergeable : { event: event.success, key: coalesce.key(event.success) }
-    this.#decoded.set(envelope, decoded)
-    return decoded
+  #decode(envelope: EncodedEnvelope): Mergeable | undefined {
+    if (this.#coalesce === undefined) return undefined
+    const event = this.#vocabulary.decode(envelope.event)
+    if (Result.isFailure(event)) return undefined
+    const key = this.#coalesce.key(event.success)
+    return key === undefined ? undefined : { event: event.success, key }
+  }
+
+  /** The event for `earlier` and then `later`, two of one key. */
+  merge(earlier: unknown, later: unknown): unknown {
+    return this.#coalesce!.merge(earlier, later)
+  }
+
+  /** The envelope with another event, where the vocabulary takes it. */
+  print(envelope: EncodedEnvelope, event: unknown): EncodedEnvelope | undefined {
+    const encoded = this.#vocabulary.encode(event)
+    if (Result.isFailure(encoded)) return undefined
+    return { ...envelope, kind: this.#vocabulary.kind(event), event: encoded.success }
   }
 }
 
@@ -77,17 +96,16 @@ export const coalescerOf = (vocabulary: Vocabulary<unknown>): Coalescer => {
 export class Pending {
   readonly _tag = "Pending"
   bytes: number
-  readonly #vocabulary: Vocabulary<unknown>
-  readonly #coalesce: Coalesce<unknown>
+  readonly #coalescer: Coalescer
   readonly #key: string
   readonly #first: Place
   #last: Frame
-  #frames = 1
   #event: unknown
+  #frames = 1
+  #flattenAt = ropeFrames
 
-  constructor(vocabulary: Vocabulary<unknown>, coalesce: Coalesce<unknown>, frame: Frame, event: unknown, key: string) {
-    this.#vocabulary = vocabulary
-    this.#coalesce = coalesce
+  constructor(coalescer: Coalescer, frame: Frame, { event, key }: Mergeable) {
+    this.#coalescer = coalescer
     this.#key = key
     this.#first = placeOf(frame)
     this.#last = frame
@@ -95,17 +113,32 @@ export class Pending {
     this.bytes = this.#measure()
   }
 
-  accepts(later: Pending): boolean {
+  /** Whether a frame that follows may join. */
+  accepts(frame: Frame, { key }: Mergeable): boolean {
+    return this.#key === key && this.#first.runId === frame.envelope.runId
+  }
+
+  /** Whether the node that follows may join. */
+  acceptsNode(later: Pending): boolean {
     return this.#key === later.#key && this.#first.runId === later.#first.runId
   }
 
-  /** Takes in the node that follows. */
-  join(later: Pending): void {
-    this.#event = this.#coalesce.merge(this.#event, later.#event)
-    this.#last = later.#last
-    const before = this.#frames
-    this.#frames += later.#frames
-    if (Math.trunc(before / flattenEvery) !== Math.trunc(this.#frames / flattenEvery)) flatten(this.#event)
+  add(frame: Frame, { event }: Mergeable): void {
+    this.#join(frame, event, 1)
+  }
+
+  addNode(later: Pending): void {
+    this.#join(later.#last, later.#event, later.#frames)
+  }
+
+  #join(last: Frame, event: unknown, frames: number): void {
+    this.#event = this.#coalescer.merge(this.#event, event)
+    this.#last = last
+    this.#frames += frames
+    if (this.#frames >= this.#flattenAt) {
+      flatten(this.#event)
+      this.#flattenAt = this.#frames + Math.max(ropeFrames, this.#frames >> 3)
+    }
     this.bytes = this.#measure()
   }
 
@@ -119,14 +152,13 @@ export class Pending {
 
   /** The frame to deliver; undefined where the vocabulary refuses what it merged itself. */
   frame(): Frame | undefined {
-    if (this.#frames === 1) return this.#last
-    const vocabulary = this.#vocabulary
-    const encoded = vocabulary.encode(this.#event)
-    if (Result.isFailure(encoded)) return undefined
-    const { envelope } = this.#last
+    const last = this.#last
+    if (this.#frames === 1) return last
+    const envelope = this.#coalescer.print(last.envelope, this.#event)
+    if (envelope === undefined) return undefined
     return {
-      ...this.#last,
-      envelope: { ...envelope, kind: vocabulary.kind(this.#event), event: encoded.success },
+      ...last,
+      envelope,
       merged: { firstSeq: this.#first.seq, lastSeq: envelope.seq, frames: this.#frames },
     }
   }

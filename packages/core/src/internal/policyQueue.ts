@@ -14,7 +14,7 @@
  */
 import type { Frame, Gap, OverflowNotice, OverflowPolicy, RepairPlace } from "../Envelope.ts"
 import { Loss, type Place, placeOf, repairAfter } from "./loss.ts"
-import type { Coalescer, Pending } from "./pendingSummary.ts"
+import { type Coalescer, Pending } from "./pendingSummary.ts"
 
 /** `undefined`: what was here has joined what follows. */
 type Slot = Frame | Gap | Loss | Pending | undefined
@@ -202,23 +202,17 @@ export class PolicyQueue {
 
   // --- the pending summary ---
 
-  #startNode(frame: Frame): Pending | undefined {
-    return this.#options.coalescer?.start(frame)
-  }
-
   #summarizeLast(frame: Frame): void {
-    const node = this.#startNode(frame)
-    if (node === undefined) {
+    const { coalescer } = this.#options
+    const mergeable = coalescer?.read(frame.envelope)
+    if (coalescer === undefined || mergeable === undefined) {
       this.#loseLast(frame, "notMergeable")
       return
     }
     const slots = this.#slots
     const last = slots[slots.length - 1]
-    if (last?._tag === "Pending" && last.accepts(node)) this.#joinInto(last, node)
-    else {
-      slots.push(node)
-      this.#addNode(node)
-    }
+    if (last?._tag === "Pending" && last.accepts(frame, mergeable)) this.#grow(last, () => last.add(frame, mergeable))
+    else slots.push(this.#addNode(new Pending(coalescer, frame, mergeable)))
     this.#shrinkSummary()
   }
 
@@ -228,43 +222,45 @@ export class PolicyQueue {
    * progress frame is queued until the next take, so the node after this one, if any, was never queued.
    */
   #summarize(index: number, frame: Frame): void {
-    const slots = this.#slots
-    const started = this.#startNode(frame)
-    if (started === undefined) {
+    const { coalescer } = this.#options
+    const mergeable = coalescer?.read(frame.envelope)
+    if (coalescer === undefined || mergeable === undefined) {
       this.#lose(index, new Loss(placeOf(frame), "notMergeable", frame.envelope))
       return
     }
-    let node = started
+    const slots = this.#slots
     const before = slots[index - 1]
-    if (before?._tag === "Pending" && before.accepts(node)) {
-      this.#joinInto(before, node)
+    let node: Pending
+    if (before?._tag === "Pending" && before.accepts(frame, mergeable)) {
+      this.#grow(before, () => before.add(frame, mergeable))
       slots[index - 1] = undefined
       node = before
     } else {
-      this.#addNode(node)
+      node = this.#addNode(new Pending(coalescer, frame, mergeable))
       this.#convertedNodes++
     }
     slots[index] = node
     const after = slots[index + 1]
-    if (after?._tag === "Pending" && node.accepts(after)) {
+    if (after?._tag === "Pending" && node.acceptsNode(after)) {
       this.#pendingBytes -= after.bytes
       this.waiting--
       this.#convertedNodes--
-      this.#joinInto(node, after)
+      this.#grow(node, () => node.addNode(after))
       slots[index] = undefined
       slots[index + 1] = node
     }
     this.#shrinkSummary()
   }
 
-  #addNode(node: Pending): void {
+  #addNode(node: Pending): Pending {
     this.waiting++
     this.#pendingBytes += node.bytes
+    return node
   }
 
-  #joinInto(node: Pending, later: Pending): void {
+  #grow(node: Pending, join: () => void): void {
     this.#pendingBytes -= node.bytes
-    node.join(later)
+    join()
     this.#pendingBytes += node.bytes
   }
 

@@ -8,6 +8,7 @@ import * as Fiber from "effect/Fiber"
 import type * as Pull from "effect/Pull"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import * as Law from "../Law.ts"
 import * as QueueHistory from "./queueHistory.ts"
 
 /** How a source that fails does. */
@@ -32,6 +33,9 @@ const pulled = (pull: Puller): Effect.Effect<Pulled> =>
     return Cause.isDone(reason.error) ? { _tag: "Done" } : { _tag: "Failed", error: reason.error }
   })
 
+/** Turns of the scheduler within which a waiting reader has what was offered. */
+const turnsToWake = 50
+
 /** Sees a history as it is played. `isReady` says whether the next pull ends without another offer. */
 export interface Watcher {
   readonly isReady: () => boolean
@@ -52,7 +56,10 @@ export const play = Effect.fnUntraced(function* (
 
   const take = Effect.gen(function* () {
     if (over || !watcher.isReady()) return false
-    const result = yield* waiting === undefined ? pulled(pull) : Fiber.join(waiting)
+    waiting ??= yield* Effect.forkScoped(pulled(pull), { startImmediately: true })
+    for (let turn = 0; turn < turnsToWake && waiting.pollUnsafe() === undefined; turn++) yield* Effect.yieldNow
+    if (waiting.pollUnsafe() === undefined) return yield* Law.broken("the reader waits although it should not have to")
+    const result = yield* Fiber.join(waiting)
     waiting = undefined
     if (result._tag !== "Chunk") over = true
     yield* watcher.pulled(result)
