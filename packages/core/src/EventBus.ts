@@ -31,13 +31,14 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { CursorScopeMismatch, InvalidCursor } from "./Cursor.ts"
 import type { AgentId, Frame, Gap, Room, RunId, SessionId } from "./Envelope.ts"
-import type { ArchiveTruncated, EventArchive, ReplayError } from "./EventArchive.ts"
+import { type ArchiveTruncated, EventArchive, type ReplayError } from "./EventArchive.ts"
 import type { EventFilter, InvalidFilter } from "./EventFilter.ts"
 import * as eventBus from "./internal/eventBus.ts"
 import { makeGeneration } from "./internal/generation.ts"
@@ -163,11 +164,28 @@ export interface BusOptions {
   readonly ringSize?: number | undefined
 }
 
-/** Makes a bus. */
+/** No run is called this, so that asking for it costs next to nothing. */
+const nobody = "-" as RunId
+
+/** The last position that the archive knows; `undefined` where it can't tell. */
+const endOf = (archive: EventArchive["Service"]): Effect.Effect<number | undefined> =>
+  Stream.runLast(archive.replay({ filter: { runIds: [nobody] } })).pipe(
+    Effect.map((item) => (Option.isSome(item) && item.value._tag === "Checkpoint" ? item.value.position : undefined)),
+    Effect.catch((error) =>
+      Effect.as(Effect.logDebug("the bus starts without knowing the archive's end", error), undefined),
+    ),
+  )
+
+/**
+ * Makes a bus. Where the program has an `EventArchive`, it is asked for its end, so that what is stored from then on and
+ * published out of order is known to be missing from the first frame's cursor on.
+ */
 export const make = Effect.fnUntraced(function* (
   options: BusOptions = {},
 ): Effect.fn.Return<EventBus["Service"], never, SecureRandom.SecureRandom | Digest.Digest> {
+  const archive = yield* Effect.serviceOption(EventArchive)
   return eventBus.make({
+    position: Option.isSome(archive) ? yield* endOf(archive.value) : undefined,
     instance: yield* makeGeneration(yield* SecureRandom.SecureRandom),
     digest: yield* Digest.Digest,
     ringFrames: Math.max(1, Math.floor(options.ringFrames ?? 8192)),

@@ -25,21 +25,23 @@ const sizeOf = (frame: Frame): number => frame.envelope.event.length + frameSize
 const generationOf = (cursor: string): string => cursor.slice(cursor.indexOf("-") + 1)
 
 export class BusRing {
-  readonly seen = new PositionSet()
+  readonly seen: PositionSet
   /** The place of the oldest frame in the ring; `next` where it is empty. */
   first = 1
   /** The place of the next frame to arrive. */
   next = 1
   size = 0
   /** What had arrived before the oldest frame. */
-  before: Pick<RingFrame, "floor" | "ahead"> = { floor: undefined, ahead: [] }
+  before: Pick<RingFrame, "floor" | "ahead">
   readonly #frames: Array<RingFrame | undefined> = []
   readonly #maxFrames: number
   readonly #maxSize: number
   /** By run; the generations of a run that was removed and is written again are apart. */
   readonly #runs = new Map<string, Array<RunInRing>>()
 
-  constructor(maxFrames: number, maxSize: number) {
+  constructor(maxFrames: number, maxSize: number, position: number | undefined) {
+    this.seen = new PositionSet(position)
+    this.before = { floor: position, ahead: [] }
     this.#maxFrames = maxFrames
     this.#maxSize = maxSize
   }

@@ -15,6 +15,8 @@ import { BusRing } from "./busRing.ts"
 export interface Config {
   /** 8 characters of `a-z 0-9` that no other bus has. */
   readonly instance: string
+  /** Where the store's positions had got to, if that is known. */
+  readonly position: number | undefined
   readonly digest: Digest.Digest["Service"]
   readonly ringFrames: number
   readonly ringSize: number
@@ -39,7 +41,7 @@ const targetOf = (kind: Exclude<Cursor.Scope["kind"], "Filter">, id: string): Ta
 })
 
 export const make = (config: Config): EventBus["Service"] => {
-  const ring = new BusRing(config.ringFrames, config.ringSize)
+  const ring = new BusRing(config.ringFrames, config.ringSize, config.position)
   const index = new BusIndex()
   const shared: Shared = { instance: config.instance, ring, index }
 
