@@ -351,8 +351,8 @@ export class PolicyQueue {
     }
     this.#unreported = loss
     this.#plain = loss === undefined
-    const rest = this.#options.gaps ? this.rest() : undefined
-    if (rest !== undefined) out.push(rest)
+    const told = this.#options.gaps ? this.#tell() : undefined
+    if (told !== undefined) out.push(told)
     return out
   }
 
@@ -365,6 +365,10 @@ export class PolicyQueue {
   rest(): (Gap & { readonly notice: OverflowNotice }) | undefined {
     // Nothing is waiting, so what is in the slots was lost.
     this.take()
+    return this.#tell()
+  }
+
+  #tell(): (Gap & { readonly notice: OverflowNotice }) | undefined {
     const loss = this.#unreported
     if (loss === undefined) return undefined
     this.#unreported = undefined
