@@ -48,16 +48,20 @@ const read = (name: string, queue: SubscriptionHub.Queued["queue"]) =>
       ),
     )
     const arrived: Array<string> = []
+    const note = (line: string) =>
+      Effect.sync(() => {
+        arrived.push(line)
+      })
     yield* hub.run(runId, { vocabulary: AgentEvents.vocabulary, queue }).pipe(
       Stream.runForEach((item) => {
-        if (item._tag !== "CaughtUp") return Effect.sync(() => arrived.push(show(item)))
+        if (item._tag !== "CaughtUp") return note(show(item))
         // The reader looks away until the run is over.
-        return Effect.andThen(caughtUp.open, Fiber.join(producer))
+        return Effect.andThen(caughtUp.open, Effect.asVoid(Fiber.join(producer)))
       }),
       Effect.catchTags({
-        SubscriberOverflow: ({ repair }) => Effect.sync(() => arrived.push(`failed, go on after ${repair.after}`)),
-        TerminalOverflow: ({ repair }) => Effect.sync(() => arrived.push(`failed, go on after ${repair.after}`)),
-        InvalidOverflowPolicy: ({ message }) => Effect.sync(() => arrived.push(message)),
+        SubscriberOverflow: ({ repair }) => note(`failed, go on after ${repair.after}`),
+        TerminalOverflow: ({ repair }) => note(`failed, go on after ${repair.after}`),
+        InvalidOverflowPolicy: ({ message }) => note(message),
       }),
     )
     yield* Console.log(`${name}:\n  ${arrived.join("\n  ").replace(/-[a-z0-9]{8}$/, "-…")}\n`)
@@ -70,4 +74,4 @@ const program = Effect.gen(function* () {
   }
 })
 
-Effect.runPromise(Effect.provide(program, Throughline.layerMemory()))
+void Effect.runPromise(Effect.provide(program, Throughline.layerMemory()))

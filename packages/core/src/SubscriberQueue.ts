@@ -54,7 +54,7 @@ export interface QueueOptions {
    */
   readonly summaryBytes?: number | undefined
   /** Says what merges under `summarize`; without it, progress frames that don't fit are lost as `notMergeable`. */
-  // The queue decodes, merges and encodes without ever naming the type of an event, so any vocabulary will do.
+  // oxlint-disable-next-line no-explicit-any -- the queue never names the type of an event, so any vocabulary will do
   readonly vocabulary?: Vocabulary<any> | undefined
 }
 

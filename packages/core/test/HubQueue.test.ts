@@ -55,6 +55,9 @@ const shape = (items: ReadonlyArray<Item> | string) =>
             : item._tag,
       )
 
+const events = (items: ReadonlyArray<Item> | string) =>
+  typeof items === "string" ? [] : items.filter((item) => item._tag === "Event")
+
 /** Catches up with one event, and is then away while others come. */
 const away = Effect.fnUntraced(function* (
   queue: SubscriptionHub.Queued["queue"],
@@ -117,8 +120,6 @@ describe("SubscriptionHub with a queue", () => {
         const chunk = yield* away(queue, missed)
         const before = yield* chunk
         assert.strictEqual(yield* chunk, failure)
-        const events = (items: ReadonlyArray<Item> | string) =>
-          typeof items === "string" ? [] : items.filter((item) => item._tag === "Event")
         const last = events(before).at(-1)!
         const rest = yield* Stream.runCollect(hub.run(runId, { vocabulary, after: last.cursor }))
         const seqs = [...events(before), ...events(rest)].map(({ envelope }) => envelope.seq)

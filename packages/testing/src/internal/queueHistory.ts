@@ -64,9 +64,9 @@ export interface History {
 const evenly = <const A>(values: ReadonlyArray<A>): Arbitrary.Arbitrary<A> =>
   Generator.weighted(values.map((value) => [1, value] as const))
 
-const pairs = Array.from({ length: 8 }, (_, index) =>
-  Array.from({ length: index + 2 }, (_, terminalReserve) => ({ capacity: index + 1, terminalReserve })),
-).flat()
+const pairs = [1, 2, 3, 4, 5, 6, 7, 8].flatMap((capacity) =>
+  Array.from({ length: capacity + 1 }, (_, terminalReserve) => ({ capacity, terminalReserve })),
+)
 
 /** Every capacity from 1 to 8 with every reserve, every policy that a live source takes. */
 export const setup: Arbitrary.Arbitrary<QueueSetup> = Arbitrary.map(
