@@ -10,10 +10,11 @@ import { bridgeThroughput } from "./src/bridge-throughput.ts"
 import type { Bench } from "./src/Compare.ts"
 import { hubFanout } from "./src/hub-fanout.ts"
 import { hubIdle } from "./src/hub-idle.ts"
+import { queueOffer } from "./src/queue-offer.ts"
 import { storeSqliteAppend } from "./src/store-sqlite-append.ts"
 import { storeSqliteSeek } from "./src/store-sqlite-seek.ts"
 
-const benches: ReadonlyArray<Bench> = [storeSqliteAppend, storeSqliteSeek, bridgeThroughput, hubFanout, hubIdle]
+const benches: ReadonlyArray<Bench> = [storeSqliteAppend, storeSqliteSeek, bridgeThroughput, hubFanout, hubIdle, queueOffer]
 
 const main = Effect.gen(function* () {
   const names = process.argv.slice(2)

@@ -2,13 +2,15 @@
  * Cursors: where a reader is, as text.
  *
  * A run cursor is plain: `<seq>-<generation>`, for example `42-k3v9x1q0`. A bare seq is taken wherever a run cursor is;
- * it is unguarded until the first read, which binds the reader to the generation it found. Archive cursors are opaque,
- * versioned, url-safe text with a checksum, cut for one scope.
+ * it is unguarded until the first read, which binds the reader to the generation it found.
+ *
+ * The cursors of the archive and of the bus are opaque: text of `A-Z a-z 0-9 . _ ~ -` under 512 characters, versioned,
+ * cut for one {@link Scope}, with a checksum that guards against accidents, not against forgery.
  */
-import * as Base64Url from "effect/encoding/Base64Url"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as codec from "./internal/cursorCodec.ts"
 
 /** The text is no cursor. Pass a cursor exactly as it was received, or none to start from the beginning. */
 export class InvalidCursor extends Schema.TaggedError<InvalidCursor>("@throughline/core/Cursor/InvalidCursor")(
@@ -59,33 +61,64 @@ export const runPlace = (cursor: RunCursor | undefined): Effect.Effect<RunPlace,
   return Effect.succeed(match[2] === undefined ? { seq } : { seq, generation: match[2] })
 }
 
-/** What an archive cursor was cut for. */
-export interface ArchiveScope {
-  readonly kind: "All" | "Session" | "Filter"
-  /** The session's id or the filter's fingerprint; empty for `All`. */
+/** What a cursor of the archive or the bus was cut for. */
+export interface Scope {
+  readonly kind: "All" | "Run" | "Session" | "Agent" | "Filter"
+  /** The id of the run, session or agent; the filter's fingerprint; empty for `All`. */
   readonly id: string
 }
 
-const version = "1"
-
-/** FNV-1a: tells altered text from a cursor; it guards against accidents, not against forgery. */
-const checksum = (text: string): string => {
-  let hash = 0x811c9dc5
-  for (let index = 0; index < text.length; index++) {
-    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193)
-  }
-  return (hash >>> 0).toString(36).padStart(7, "0")
+/** The place after all envelopes up to `position`. */
+export interface ArchivePlace {
+  readonly _tag: "Archive"
+  readonly position: number
 }
 
-const scopeName = (scope: ArchiveScope): string => (scope.kind === "All" ? "All" : `${scope.kind} ${scope.id}`)
+/** A place in the stream of one bus, and what is needed to go on elsewhere. */
+export interface BusPlace {
+  readonly _tag: "Bus"
+  /** The bus that cut the cursor: 8 characters of `a-z 0-9`. */
+  readonly instance: string
+  /** How many frames the bus had taken in. */
+  readonly place: number
+  /**
+   * In what order the reader was served: `arrival` means it has what arrived up to `place`, `position` means it has the
+   * positions that `repair` says, `place` being where to look on.
+   */
+  readonly order: "arrival" | "position"
+  /** Where the archive goes on; absent where frames have no positions. */
+  readonly repair: RepairPlace | undefined
+  /** The run cursor of the last frame, on cursors cut for a run. */
+  readonly run: string | undefined
+}
+
+/** All positions up to `position`, and the ranges beyond it (`[first, last, first, last, …]`, rising). */
+export interface RepairPlace {
+  readonly position: number
+  readonly ahead: ReadonlyArray<number>
+}
+
+export type Place = ArchivePlace | BusPlace
+
+const scopeName = (scope: Scope): string => (scope.kind === "All" ? "All" : `${scope.kind} ${scope.id}`)
+
+/** Writes cursors of one scope; what they share is worked out once. */
+export const encoder: (scope: Scope) => (place: Place) => string = codec.encoder
 
 /** The archive cursor after `position`, for a scope. */
-export const archive = (scope: ArchiveScope, position: number): string => {
-  const body = `${version}|${scope.kind}|${position}|${scope.id}`
-  return Base64Url.encode(`${checksum(body)}|${body}`)
-}
+export const archive = (scope: Scope, position: number): string => encoder(scope)({ _tag: "Archive", position })
 
-const archivePattern = /^([0-9a-z]{7})\|((\d+)\|(All|Session|Filter)\|(0|[1-9][0-9]{0,15})\|([\s\S]*))$/
+/** The scope and the place in a text, or what is wrong with it. */
+export const decode = (text: string): Result.Result<{ readonly scope: Scope; readonly place: Place }, InvalidCursor> =>
+  Result.mapError(codec.decode(text), (problem) => new InvalidCursor({ text: text.slice(0, 512), problem }))
+
+/** The place in a cursor of a scope; fails {@link CursorScopeMismatch} on a cursor that was cut for another one. */
+export const resume = (text: string, scope: Scope): Result.Result<Place, InvalidCursor | CursorScopeMismatch> =>
+  Result.flatMap(decode(text), (cursor): Result.Result<Place, CursorScopeMismatch> =>
+    cursor.scope.kind === scope.kind && cursor.scope.id === scope.id
+      ? Result.succeed(cursor.place)
+      : Result.fail(new CursorScopeMismatch({ expected: scopeName(scope), actual: scopeName(cursor.scope) })),
+  )
 
 /**
  * The position an archive cursor names.
@@ -95,23 +128,12 @@ const archivePattern = /^([0-9a-z]{7})\|((\d+)\|(All|Session|Filter)\|(0|[1-9][0
  */
 export const archivePosition = (
   text: string,
-  scope: ArchiveScope,
-): Effect.Effect<number, InvalidCursor | CursorScopeMismatch> => {
-  const decoded = Base64Url.decodeString(text)
-  const match = Result.isSuccess(decoded) ? archivePattern.exec(decoded.success) : null
-  const position = match === null ? Number.NaN : Number(match[5])
-  if (match === null || match[1] !== checksum(match[2]!) || !Number.isSafeInteger(position)) {
-    return Effect.fail(new InvalidCursor({ text, problem: "it was altered, cut short, or never an archive cursor" }))
-  }
-  if (match[3] !== version) {
-    return Effect.fail(new InvalidCursor({ text, problem: `its version ${match[3]} is not ${version}` }))
-  }
-  const actual: ArchiveScope = { kind: match[4] as ArchiveScope["kind"], id: match[6]! }
-  if (actual.kind !== scope.kind || actual.id !== scope.id) {
-    return Effect.fail(new CursorScopeMismatch({ expected: scopeName(scope), actual: scopeName(actual) }))
-  }
-  // The same cursor has other spellings in base64 (spare bits, padding); only the canonical one is ours.
-  return archive(scope, position) === text
-    ? Effect.succeed(position)
-    : Effect.fail(new InvalidCursor({ text, problem: "it was altered" }))
-}
+  scope: Scope,
+): Effect.Effect<number, InvalidCursor | CursorScopeMismatch> =>
+  Effect.fromResult(
+    Result.flatMap(resume(text, scope), (place) =>
+      place._tag === "Archive"
+        ? Result.succeed(place.position)
+        : Result.fail(new InvalidCursor({ text, problem: "it is a cursor of a bus, not of an archive" })),
+    ),
+  )

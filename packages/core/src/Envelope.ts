@@ -202,12 +202,69 @@ export const roomsOf = (envelope: Routing, kinds: ReadonlyArray<RoomKind>): Arra
   return rooms
 }
 
+/** What a subscriber's queue does with frames that don't fit; each is told in full by `SubscriberQueue`. */
+export const OverflowPolicy = Schema.Literals([
+  "dropNonTerminal",
+  "dropProgress",
+  "summarize",
+  "failSubscriber",
+  "backpressure",
+])
+export type OverflowPolicy = typeof OverflowPolicy.Type
+
+/** Where to read what a subscriber did not get: the run after a cursor, or the archive after a position. */
+export const RepairPlace = Schema.Struct({
+  /** The run of the first frame that was lost. */
+  runId: RunId,
+  /** The run cursor to read that run after. */
+  after: Schema.String,
+  /** The position to read the archive after, where the frame had one; it covers every run the subscriber follows. */
+  position: Schema.optionalKey(Schema.Int),
+  /** Of a subscriber of the bus: the bus cursor of the frame it got before, which the same subscription goes on from. */
+  cursor: Schema.optionalKey(Schema.String),
+})
+export type RepairPlace = typeof RepairPlace.Type
+
+/** Frames that a subscriber's queue lost: all between two that it delivered, in order. */
+export const OverflowNotice = Schema.Struct({
+  policy: OverflowPolicy,
+  /**
+   * Why the first of them was lost. `queueFull`: it didn't fit, or left so that another fits. `summaryFull`: the pending
+   * summary was past `summaryBytes`. `notMergeable`: it would have joined the summary, and its vocabulary can't merge it.
+   */
+  reason: Schema.Literals(["queueFull", "summaryFull", "notMergeable"]),
+  /** Original frames lost; a frame that was merged from several counts as all of them. */
+  frames: Schema.Int,
+  /** How many of each `kind`; past 64 kinds the rest are under `other`. */
+  kinds: Schema.Record(Schema.String, Schema.Int),
+  /** The cursor of the first frame lost. */
+  first: Schema.String,
+  /** The cursor of the last frame lost. */
+  last: Schema.String,
+  repair: RepairPlace,
+  /** Whether every terminal frame is still delivered; false only in `TerminalOverflow` and in a `Gap`. */
+  terminalsSurvived: Schema.Boolean,
+})
+export type OverflowNotice = typeof OverflowNotice.Type
+
+/** The frames that a merged one stands for. */
+export interface Merged {
+  readonly firstSeq: number
+  readonly lastSeq: number
+  /** How many; fewer than the seqs span where the subscriber doesn't get every event of the run. */
+  readonly frames: number
+}
+
 /** What a live subscriber receives: an envelope, its run cursor (`<seq>-<generation>`) and, on stores with an archive, its store-wide position. */
 export interface Frame {
   readonly _tag: "Frame"
   readonly envelope: EncodedEnvelope
   readonly cursor: string
   readonly position?: number
+  /** What was lost between the frame delivered before and this one. */
+  readonly notice?: OverflowNotice
+  /** Present on a frame merged under pressure; its envelope, cursor and position are the last one's. */
+  readonly merged?: Merged
 }
 
 /** Frames may be missing from here on; whoever needs them all reads the store. */
@@ -215,4 +272,6 @@ export interface Gap {
   readonly _tag: "Gap"
   /** `overflow`: the subscriber's buffer was full. `reconnected`: the live path was down. */
   readonly reason: "overflow" | "reconnected"
+  /** What is missing, where it is known. */
+  readonly notice?: OverflowNotice
 }

@@ -8,7 +8,8 @@
  * ```
  *
  * A lane is a run's queue with its producer identity; a lane that fails or waits holds up no other. Nothing vanishes:
- * what can't be stored goes to the dead-letter handler with its typed cause. Only the bound on all that is pending is
+ * what can't be stored goes to the dead-letter handler with its typed cause. Where the program has an `EventBus`, what was
+ * stored is published to it before the rooms. Only the bound on all that is pending is
  * shared: a run that fails for long while its source goes on can fill it, and the source waits.
  *
  * **Example** (A source of many runs, and a place for what can't be stored)
@@ -44,6 +45,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -56,6 +58,7 @@ import {
   type RunId,
   type SessionId,
 } from "./Envelope.ts"
+import { EventBus } from "./EventBus.ts"
 import { type AppendError, EventStore } from "./EventStore.ts"
 import type { ReadFailed } from "./EventStoreError.ts"
 import * as bridge from "./internal/bridge.ts"
@@ -214,6 +217,7 @@ export const make = Effect.fnUntraced(function* (
   return bridge.make({
     store: yield* EventStore,
     adapter: yield* StreamAdapter,
+    bus: Option.getOrUndefined(yield* Effect.serviceOption(EventBus)),
     random: yield* SecureRandom.SecureRandom,
     rooms: options.rooms ?? defaultRooms,
     maxBatchEvents: Math.max(1, options.maxBatchEvents ?? 500),

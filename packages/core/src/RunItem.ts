@@ -2,8 +2,9 @@
  * What readers receive: the items of a run's stream and of a session's stream, and the errors that end them.
  */
 import * as Schema from "effect/Schema"
-import { RunId } from "./Envelope.ts"
+import { type Merged, type OverflowNotice, RunId } from "./Envelope.ts"
 import type { ReplayError } from "./EventArchive.ts"
+import type { InvalidFilter } from "./EventFilter.ts"
 import type { ReadError } from "./EventStore.ts"
 import type { VocabularyMismatch } from "./EventStoreError.ts"
 
@@ -22,6 +23,8 @@ export interface Event<out A> {
   readonly _tag: "Event"
   readonly envelope: A
   readonly cursor: string
+  /** The events this one stands for, where a reader chose to have them merged under pressure. */
+  readonly merged?: Merged
 }
 
 /** The replay has met the live part; once per reader, in ended runs before completing. */
@@ -38,7 +41,14 @@ export interface Truncated {
   readonly to: number
 }
 
-export type RunItem<A> = Event<A> | CaughtUp | Truncated
+/** What a reader lost by the policy it chose, before the next event or before its end. */
+export interface Dropped {
+  readonly _tag: "Dropped"
+  readonly notice: OverflowNotice
+}
+
+/** An item of a run's stream; `Dropped` only where the reader chose a queue. */
+export type RunItem<A> = Event<A> | CaughtUp | Truncated | Dropped
 
 /** How a run's stream can fail. */
 export type RunError = ReadError | RunRemoved | VocabularyMismatch
@@ -70,4 +80,4 @@ export interface SessionCaughtUp {
 export type SessionItem<A> = SessionEvent<A> | SessionTruncated | SessionCaughtUp
 
 /** How a session's stream can fail. */
-export type SessionError = ReplayError | VocabularyMismatch
+export type SessionError = Exclude<ReplayError, InvalidFilter> | VocabularyMismatch

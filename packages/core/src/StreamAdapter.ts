@@ -42,14 +42,15 @@ export class StreamAdapter extends Context.Service<
     /**
      * Returns once the subscription is in place: every frame published from then on arrives, or a `Gap` does. The room
      * is freed when its last listener's scope closes. The stream fails when the live path is lost for good; after a
-     * reconnect it yields a `Gap` at once.
+     * reconnect it yields a `Gap` at once. The queue's losses are gaps too, so it can neither wait (`backpressure`) nor
+     * fail its subscriber (`failSubscriber`).
      */
     readonly subscribe: (
       room: Room,
       queue?: SubscriberQueue.QueueOptions,
     ) => Effect.Effect<
       Stream.Stream<Frame | Gap, AdapterUnavailable>,
-      AdapterUnavailable | SubscriberQueue.InvalidQueueOptions,
+      AdapterUnavailable | SubscriberQueue.QueueRefused,
       Scope.Scope
     >
   }
@@ -90,7 +91,7 @@ export const publishAppended = (
 }
 
 const makeMemory = Effect.sync((): StreamAdapter["Service"] => {
-  const rooms = new Map<string, Set<SubscriberQueue.SubscriberQueue>>()
+  const rooms = new Map<string, Set<SubscriberQueue.SubscriberQueue<never, never>>>()
   return {
     publish: (targets, frames) =>
       Effect.sync(() => {
@@ -101,7 +102,7 @@ const makeMemory = Effect.sync((): StreamAdapter["Service"] => {
       }),
     subscribe: (room, options) =>
       Effect.gen(function* () {
-        const queue = yield* SubscriberQueue.make(options)
+        const queue = yield* SubscriberQueue.makeForAdapter(options)
         const name = roomName(room)
         yield* Effect.acquireRelease(
           Effect.sync(() => {

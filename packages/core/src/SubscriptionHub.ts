@@ -21,11 +21,13 @@ import {
 import { EventArchive } from "./EventArchive.ts"
 import { EventStore, type Page, type ReadError } from "./EventStore.ts"
 import * as RunFeed from "./internal/runFeed.ts"
+import * as RunPolicyReader from "./internal/runPolicyReader.ts"
 import * as RunReader from "./internal/runReader.ts"
 import * as SessionReader from "./internal/sessionReader.ts"
 import * as StoreAccess from "./internal/storeAccess.ts"
 import type { RunError, RunItem, SessionError, SessionItem } from "./RunItem.ts"
 import { StreamAdapter } from "./StreamAdapter.ts"
+import type * as SubscriberQueue from "./SubscriberQueue.ts"
 import type { Vocabulary } from "./Vocabulary.ts"
 
 export interface RunOptions {
@@ -33,6 +35,16 @@ export interface RunOptions {
   readonly after?: Cursor.RunCursor | undefined
   /** What trimmed history does: fail with `HistoryTruncated` (the default), or a `Truncated` item and on. */
   readonly truncated?: "fail" | "skip" | undefined
+}
+
+/** A reader that may lose events rather than fall behind. */
+export interface Queued {
+  /**
+   * The reader follows the run through a queue of its own from where it has caught up: what doesn't fit leaves by the
+   * queue's policy, told by a `Dropped` item. Without this a slow reader loses nothing: it is served from the store at
+   * its own pace. `summarize` merges by the reader's vocabulary unless the queue names one.
+   */
+  readonly queue: SubscriberQueue.QueueOptions | undefined
 }
 
 export interface Typed<in out E> {
@@ -52,8 +64,19 @@ export class SubscriptionHub extends Context.Service<
      * Fails when the store stays down past the retry budget (`ReadFailed`), when the run is removed (`RunRemoved`), and
      * as `EventStore.read` does on cursors (`CursorAhead`, `CursorStale`, `InvalidCursor`, `HistoryTruncated`) and
      * records (`CorruptRecord`).
+     *
+     * With a `queue` the reader gets no promise of the whole: past the replay, it loses what its policy says, and is
+     * told. It fails as `SubscriberQueue` says, and at once for a queue that can't be (`backpressure`: leave it out).
      */
     readonly run: {
+      <E>(
+        runId: RunId,
+        options: RunOptions & Typed<E> & Queued,
+      ): Stream.Stream<RunItem<Envelope<E>>, RunError | SubscriberQueue.Overflow | SubscriberQueue.QueueRefused>
+      (
+        runId: RunId,
+        options: RunOptions & Queued,
+      ): Stream.Stream<RunItem<EncodedEnvelope>, RunError | SubscriberQueue.Overflow | SubscriberQueue.QueueRefused>
       <E>(runId: RunId, options: RunOptions & Typed<E>): Stream.Stream<RunItem<Envelope<E>>, RunError>
       (runId: RunId, options?: RunOptions): Stream.Stream<RunItem<EncodedEnvelope>, RunError>
     }
@@ -114,6 +137,8 @@ export const defaultRetry: Schedule.Schedule<unknown> = Schedule.exponential("50
   Schedule.upTo({ duration: "2 minutes" }),
 )
 
+type AnyRunOptions = RunOptions & Partial<Typed<unknown> & Queued>
+
 /** Makes a hub; what it shares between readers is gone when the scope closes. */
 export const make = Effect.fnUntraced(function* (options: HubOptions = {}) {
   const store = yield* EventStore
@@ -138,23 +163,29 @@ export const make = Effect.fnUntraced(function* (options: HubOptions = {}) {
   })
   const decoder = new RunReader.Decoder()
 
-  const run = (runId: RunId, runOptions: RunOptions & Partial<Typed<unknown>> = {}) =>
-    Stream.scoped(
-      Stream.fromPull(
-        Effect.map(Effect.scope, (scope) =>
-          RunReader.make(
-            {
-              runId,
-              after: runOptions.after,
-              truncated: runOptions.truncated ?? "fail",
-              vocabulary: runOptions.vocabulary,
-              pageEvents,
-            },
-            { access, decoder, feed: Scope.provide(RcMap.get(feeds, runId), scope) },
-          ),
-        ),
+  const reader = (runId: RunId, runOptions: AnyRunOptions, vocabulary: Vocabulary<unknown> | undefined) =>
+    Effect.map(Effect.scope, (scope) =>
+      RunReader.make(
+        {
+          runId,
+          after: runOptions.after,
+          truncated: runOptions.truncated ?? "fail",
+          vocabularyId: runOptions.vocabulary?.id,
+          vocabulary,
+          pageEvents,
+        },
+        { access, decoder, feed: Scope.provide(RcMap.get(feeds, runId), scope) },
       ),
     )
+
+  const run = (runId: RunId, runOptions: AnyRunOptions = {}) => {
+    const { queue, vocabulary } = runOptions
+    if (queue === undefined) return Stream.scoped(Stream.fromPull(reader(runId, runOptions, vocabulary)))
+    // What the queue drops is never decoded.
+    return Stream.unwrap(
+      Effect.flatMap(reader(runId, runOptions, undefined), (pull) => RunPolicyReader.make(pull, { queue, vocabulary })),
+    )
+  }
 
   const subscribeRun: SubscriptionHub["Service"]["subscribeRun"] = Effect.fnUntraced(function* (
     runId,

@@ -26,6 +26,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Layer from "effect/Layer"
 import type { EventArchive } from "./EventArchive.ts"
 import * as EventBridge from "./EventBridge.ts"
+import * as EventBus from "./EventBus.ts"
 import * as EventStore from "./EventStore.ts"
 import type { StoreOptions } from "./StoreOptions.ts"
 import * as StreamAdapter from "./StreamAdapter.ts"
@@ -35,15 +36,17 @@ import * as SubscriptionHub from "./SubscriptionHub.ts"
 export interface ThroughlineOptions {
   readonly store?: StoreOptions | undefined
   readonly bridge?: EventBridge.BridgeOptions | undefined
+  readonly bus?: EventBus.BusOptions | undefined
   readonly hub?: SubscriptionHub.HubOptions | undefined
 }
 
-/** Everything a backend composes: the log, its archive, the live path, the way in and the way out. */
+/** Everything a backend composes: the log, its archive, the live path, the bus, the way in and the way out. */
 export type Throughline =
   | EventStore.EventStore
   | EventArchive
   | StreamAdapter.StreamAdapter
   | EventBridge.EventBridge
+  | EventBus.EventBus
   | SubscriptionHub.SubscriptionHub
   | SecureRandom.SecureRandom
   | Digest.Digest
@@ -54,12 +57,13 @@ export const layerCrypto: Layer.Layer<SecureRandom.SecureRandom | Digest.Digest>
   Digest.layerWebCrypto,
 )
 
-/** The bridge and the hub over any store, archive and adapter. */
+/** The bridge, the bus that it feeds, and the hub over any store, archive and adapter. */
 export const layer = <E, R>(
   backend: Layer.Layer<EventStore.EventStore | EventArchive | StreamAdapter.StreamAdapter, E, R>,
   options: Omit<ThroughlineOptions, "store"> = {},
 ): Layer.Layer<Throughline, E, Exclude<R, SecureRandom.SecureRandom | Digest.Digest>> =>
   Layer.mergeAll(EventBridge.layer(options.bridge), SubscriptionHub.layer(options.hub)).pipe(
+    Layer.provideMerge(EventBus.layer(options.bus)),
     Layer.provideMerge(backend),
     Layer.provideMerge(layerCrypto),
   )

@@ -149,6 +149,31 @@ describe("SubscriptionHub", () => {
   )
 
   it.effect(
+    "a run written again after its end is followed as a new one, while readers of the old one are still there",
+    () =>
+      Effect.gen(function* () {
+        const hub = yield* SubscriptionHub.SubscriptionHub
+        const store = yield* EventStore.EventStore
+        yield* append([line("1")])
+        const old = yield* Stream.toPull(hub.run(runId))
+        yield* old
+        const caughtUp = yield* fork(old)
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.join(caughtUp)
+        yield* append([end])
+        // It has seen the end and not yet that the stream completes.
+        assert.deepStrictEqual(shape(yield* old), [2])
+        yield* store.remove(runId)
+        yield* append([line("again")])
+        const fresh = yield* fork(Stream.runCollect(hub.run(runId)))
+        yield* TestClock.adjust("10 seconds")
+        yield* append([line("2"), end])
+        yield* TestClock.adjust("10 seconds")
+        assert.deepStrictEqual(shape(yield* Fiber.join(fresh)), [1, "CaughtUp", 2, 3])
+      }).pipe(Effect.scoped, Effect.provide(layer)),
+  )
+
+  it.effect(
     "of many watchers one ends an abandoned run with its will, within the lease, the grace and one watchdog",
     () =>
       Effect.gen(function* () {

@@ -47,7 +47,8 @@ export const make = Effect.fnUntraced(function* (
   const inOneMoment = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> =>
     Effect.provideService(sql.withTransaction(effect), SqlClient.BeginTransaction, dialect.beginRead)
 
-  const conditionOf = ({ runIds, sessionIds }: EventFilter.CompiledFilter): Fragment | undefined => {
+  /** What the runs' own rows say; the rest of the filter is asked of each envelope. */
+  const conditionOf = ({ filter: { runIds, sessionIds } }: EventFilter.CompiledFilter): Fragment | undefined => {
     const conditions: Array<Fragment> = []
     if (runIds !== undefined) conditions.push(sql`r.run_id IN (${dialect.strings(sql, JSON.stringify(runIds))})`)
     if (sessionIds !== undefined) {

@@ -69,7 +69,7 @@ export class AdapterFaults extends Context.Service<
 const unavailable = (detail: string) => new AdapterUnavailable({ detail, isRetryable: true })
 
 interface Subscriber {
-  readonly queue: SubscriberQueue.SubscriberQueue<AdapterUnavailable>
+  readonly queue: SubscriberQueue.SubscriberQueue<AdapterUnavailable, AdapterUnavailable>
 }
 
 const make = Effect.fnUntraced(function* (plan: AdapterPlan) {
@@ -212,7 +212,7 @@ const make = Effect.fnUntraced(function* (plan: AdapterPlan) {
     )
     yield* refused
     const source: Stream.Stream<Frame | Gap, AdapterUnavailable> = yield* adapter.subscribe(room, options)
-    const queue = yield* SubscriberQueue.make<AdapterUnavailable>(options)
+    const queue = yield* SubscriberQueue.makeForAdapter<AdapterUnavailable>(options)
     const subscriber: Subscriber = { queue }
     yield* Effect.acquireRelease(
       Effect.sync(() => subscribers.add(subscriber)),

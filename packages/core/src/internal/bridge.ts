@@ -30,7 +30,7 @@ import * as bridgeLease from "./bridgeLease.ts"
 /** The options of a bridge, all of them. */
 export interface Config extends Pick<
   bridgeLane.Shared,
-  "store" | "adapter" | "rooms" | "retry" | "appendTimeout" | "publishTimeout" | "onDeadLetter"
+  "store" | "adapter" | "bus" | "rooms" | "retry" | "appendTimeout" | "publishTimeout" | "onDeadLetter"
 > {
   readonly random: SecureRandom.SecureRandom["Service"]
   readonly maxBatchEvents: number

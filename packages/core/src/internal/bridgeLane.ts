@@ -16,6 +16,7 @@ import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
 import type { EncodedEvent, EventInput, RoomKind, RunId, SessionId } from "../Envelope.ts"
 import type { BridgeFailure, DeadLetter, DeadLetterCause } from "../EventBridge.ts"
+import type { EventBus } from "../EventBus.ts"
 import type { AppendError, AppendRequest, AppendResult, EventStore } from "../EventStore.ts"
 import { AppendFailed, type EventTooLarge, ReadFailed, StoreBroken, StoreUnavailable } from "../EventStoreError.ts"
 import { publishAppended, type StreamAdapter } from "../StreamAdapter.ts"
@@ -96,6 +97,8 @@ export interface Counts {
 export interface Shared {
   readonly store: EventStore["Service"]
   readonly adapter: StreamAdapter["Service"]
+  /** Where there is one. */
+  readonly bus: EventBus["Service"] | undefined
   readonly vocabulary: VocabularyId
   readonly rooms: ReadonlyArray<RoomKind>
   readonly leaseTtl: Duration.Input | undefined
@@ -139,7 +142,7 @@ const noAnswer = (timeout: Duration.Duration) =>
 const died = (cause: unknown) => new StoreBroken({ detail: "a defect in the store", cause })
 
 export const make = (shared: Shared) => {
-  const { adapter, counts, open, store } = shared
+  const { adapter, bus, counts, open, store } = shared
 
   /** Hands work over as a dead letter. From its first step on the events count as dead. */
   const bury = (lane: Lane, work: Work, cause: DeadLetterCause): Effect.Effect<void> =>
@@ -240,6 +243,11 @@ export const make = (shared: Shared) => {
   }
 
   const publish = (lane: Lane, appended: AppendResult): Effect.Effect<void> =>
+    bus === undefined
+      ? publishToRooms(lane, appended)
+      : Effect.andThen(bus.publish(appended.frames), publishToRooms(lane, appended))
+
+  const publishToRooms = (lane: Lane, appended: AppendResult): Effect.Effect<void> =>
     publishAppended(adapter, appended, shared.rooms).pipe(
       Effect.timeout(shared.publishTimeout),
       // Readers repair from the store; a live path that is down must not hold up what makes events durable.

@@ -248,7 +248,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
   const truncatedBetween = (filter: EventFilter.CompiledFilter, after: number, reached: number) => {
     const items: Array<ArchiveTruncated & { readonly position: number }> = []
     for (const { envelopes, state, trimmedPosition } of trimmedRuns) {
-      if (trimmedPosition <= after || trimmedPosition > reached || !filter.matches(envelopes[0]!)) continue
+      if (trimmedPosition <= after || trimmedPosition > reached || !filter.matchesRun(envelopes[0]!)) continue
       items.push({ _tag: "Truncated", runId: state.runId, from: 1, to: state.firstSeq - 1, position: trimmedPosition })
     }
     return items.toSorted((left, right) => left.position - right.position)

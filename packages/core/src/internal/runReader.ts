@@ -20,6 +20,9 @@ export interface ReaderOptions {
   readonly runId: RunId
   readonly after: Cursor.RunCursor | undefined
   readonly truncated: "fail" | "skip"
+  /** What the run must be written in. */
+  readonly vocabularyId: VocabularyId | undefined
+  /** What events are decoded with; without it they are left as they are stored. */
   readonly vocabulary: Vocabulary<unknown> | undefined
   readonly pageEvents: number
 }
@@ -34,7 +37,7 @@ export interface ReaderServices {
 type Item = RunItem<EncodedEnvelope | Envelope<unknown>>
 type Encoded = Event<EncodedEnvelope>
 type Chunk = [Item, ...Array<Item>]
-type Step = Pull.Pull<Chunk, RunError>
+export type Step = Pull.Pull<Chunk, RunError>
 
 /** Events decoded once for all readers of a process that read the same slice with the same vocabulary. */
 export class Decoder {
@@ -168,7 +171,7 @@ class RunReader {
   #bind(generation: string, vocabulary: VocabularyId | undefined): VocabularyMismatch | undefined {
     this.#generation = generation
     this.#bound = true
-    const given = this.#options.vocabulary?.id
+    const given = this.#options.vocabularyId
     return given === undefined ||
       vocabulary === undefined ||
       (given.name === vocabulary.name && given.version === vocabulary.version)

@@ -43,7 +43,7 @@ export class RunWindow {
     this.#items = []
     this.#size = 0
     this.#slice = undefined
-    // A head that was read before the end and answered after it must not end the run one event early.
+    // An ending was the other generation's, or of a head that is gone; a head read before the end must not end the run.
     this.ending = undefined
     this.note(head)
   }

@@ -79,6 +79,8 @@ export const stream = (
     seen = feed.signal.version
     return services.archive.replay({ filter: { sessionIds: [options.sessionId] }, after })
   }).pipe(
+    // A session's id always makes a filter.
+    Stream.catchTag("InvalidFilter", Stream.die),
     Stream.mapEffect(deliver),
     Stream.filter((item) => item !== undefined),
     // A retry resumes after the last item that was delivered.

@@ -101,6 +101,8 @@ const visit = Effect.fnUntraced(function* (
         })
       case "Truncated":
         return wrong(`Truncated ${item.from} to ${item.to}, but nothing was trimmed`)
+      case "Dropped":
+        return wrong(`${item.notice.frames} events were dropped by a reader that chose no policy`)
       case "Event": {
         const { envelope } = item
         if (envelope.seq !== place.seq + 1) return wrong(`seq ${envelope.seq} came after seq ${place.seq}`)

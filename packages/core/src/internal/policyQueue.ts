@@ -1,0 +1,383 @@
+/**
+ * What a subscriber's queue holds, and what leaves it.
+ *
+ * ```text
+ *  slots, in the order of the offers:   frame  frame  Loss  frame  Pending  frame  Loss
+ * ```
+ *
+ * A queue without pressure is an array of frames that is handed over as it is. Under pressure a frame that leaves gives
+ * its slot to a `Loss`, or to a `Pending` node of the summary, so everything keeps its place; the next take puts the
+ * losses into the notices of the frames after them.
+ *
+ * Each operation is O(1) amortised. The oldest frame of a class is found by a mark that only moves forward: what joins
+ * later is behind it. Slots that were left are cleared away when they are the most of all.
+ */
+import type { Frame, Gap, OverflowNotice, OverflowPolicy, RepairPlace } from "../Envelope.ts"
+import { Loss, type Place, placeOf, repairAfter } from "./loss.ts"
+import { type Coalescer, Pending } from "./pendingSummary.ts"
+
+/** `undefined`: what was here has joined what follows. */
+type Slot = Frame | Gap | Loss | Pending | undefined
+
+export interface PolicyOptions {
+  readonly capacity: number
+  readonly terminalReserve: number
+  readonly overflow: OverflowPolicy
+  readonly summaryBytes: number
+  readonly coalescer: Coalescer | undefined
+  /** The reader repairs itself: a loss is a `Gap` in its place, and nothing detaches. */
+  readonly gaps: boolean
+}
+
+/** Why a subscriber is no longer served. */
+export type Detached = "SubscriberOverflow" | "TerminalOverflow"
+
+/** Slots under which clearing them away isn't worth the walk. */
+const minSlots = 16
+
+export class PolicyQueue {
+  /** Set once; what is offered from then on is not taken. */
+  detached: Detached | undefined = undefined
+  /** Frames, nodes and gaps to deliver. */
+  waiting = 0
+  /** Lost before the first slot. */
+  #unreported: Loss | undefined = undefined
+  #slots: Array<Slot> = []
+  /** Nothing was lost and nothing is pending: the slots are what a take delivers. */
+  #plain = true
+  #queued = 0
+  #progress = 0
+  #normal = 0
+  /** No queued frame of the class is in a slot before its mark. */
+  #progressMark = 0
+  #normalMark = 0
+  /** Nodes made of queued frames come before nodes made of frames that were offered to a full queue. */
+  #convertedNodes = 0
+  #convertedMark = 0
+  #tailMark = 0
+  #pendingBytes = 0
+  #lastPlace: Place | undefined = undefined
+  readonly #capacity: number
+  /** The most non-terminals. */
+  readonly #room: number
+  readonly #options: PolicyOptions
+
+  constructor(options: PolicyOptions) {
+    this.#capacity = options.capacity
+    this.#room = options.capacity - options.terminalReserve
+    this.#options = options
+  }
+
+  offer(frame: Frame): void {
+    const { delivery } = frame.envelope
+    if (this.#queued < this.#capacity && (delivery === "terminal" || this.#progress + this.#normal < this.#room)) {
+      this.#push(frame)
+      return
+    }
+    this.#plain = false
+    if (delivery === "terminal") this.#offerTerminal(frame)
+    else this.#offerNonTerminal(frame, delivery)
+    if (this.#slots.length > minSlots + 3 * this.waiting) this.#clear()
+  }
+
+  gap(reason: Gap["reason"]): void {
+    const slots = this.#slots
+    if (slots[slots.length - 1]?._tag === "Gap") return
+    slots.push({ _tag: "Gap", reason })
+    this.waiting++
+  }
+
+  #push(frame: Frame): void {
+    const { delivery } = frame.envelope
+    if (delivery === "progress") this.#progress++
+    else if (delivery === "normal") this.#normal++
+    this.#queued++
+    this.waiting++
+    this.#slots.push(frame)
+  }
+
+  #offerTerminal(frame: Frame): void {
+    const { gaps, overflow } = this.#options
+    if (this.#makeRoom()) {
+      this.#push(frame)
+      if (overflow === "failSubscriber") this.#detach("SubscriberOverflow", frame)
+      return
+    }
+    this.#loseLast(frame, "queueFull")
+    if (!gaps) this.#detach("TerminalOverflow", frame)
+  }
+
+  /** The policies' rows for a terminal: whether something left. */
+  #makeRoom(): boolean {
+    const { overflow } = this.#options
+    if (this.#progress + this.#normal === 0) return false
+    if (overflow === "dropProgress" || overflow === "summarize") {
+      if (this.#progress > 0) this.#displaceProgress()
+      else this.#evict(this.#oldestNormal())
+    } else if (this.#progress === 0) this.#evict(this.#oldestNormal())
+    else if (this.#normal === 0) this.#evict(this.#oldestProgress())
+    else this.#evict(Math.min(this.#oldestProgress(), this.#oldestNormal()))
+    return true
+  }
+
+  #offerNonTerminal(frame: Frame, delivery: "progress" | "normal"): void {
+    const { overflow } = this.#options
+    if (delivery === "progress" && overflow === "summarize") {
+      this.#summarizeLast(frame)
+    } else if (
+      delivery === "normal" &&
+      this.#progress > 0 &&
+      (overflow === "dropProgress" || overflow === "summarize")
+    ) {
+      this.#displaceProgress()
+      this.#push(frame)
+    } else {
+      this.#loseLast(frame, "queueFull")
+      if (overflow === "failSubscriber") this.#detach("SubscriberOverflow", frame)
+    }
+  }
+
+  #detach(why: Detached, last: Frame): void {
+    this.detached = why
+    this.#lastPlace = placeOf(last)
+  }
+
+  // --- what leaves ---
+
+  #oldestProgress(): number {
+    return (this.#progressMark = this.#seek("progress", this.#progressMark))
+  }
+
+  #oldestNormal(): number {
+    return (this.#normalMark = this.#seek("normal", this.#normalMark))
+  }
+
+  /** The first queued frame of a class from a slot on; there is one. */
+  #seek(delivery: "progress" | "normal", from: number): number {
+    for (let index = from; ; index++) {
+      const slot = this.#slots[index]
+      if (slot !== undefined && slot._tag === "Frame" && slot.envelope.delivery === delivery) return index
+    }
+  }
+
+  /** The frame leaves the queue and is no longer counted in it. */
+  #remove(index: number): Frame {
+    const frame = this.#slots[index] as Frame
+    if (frame.envelope.delivery === "progress") this.#progress--
+    else this.#normal--
+    this.#queued--
+    this.waiting--
+    return frame
+  }
+
+  #evict(index: number): void {
+    const frame = this.#remove(index)
+    this.#lose(index, new Loss(placeOf(frame), "queueFull", frame.envelope))
+  }
+
+  /** The oldest progress frame makes room, by the policy's way. */
+  #displaceProgress(): void {
+    const index = this.#oldestProgress()
+    if (this.#options.overflow === "summarize") this.#summarize(index, this.#remove(index))
+    else this.#evict(index)
+  }
+
+  #loseLast(frame: Frame, reason: OverflowNotice["reason"]): void {
+    const slots = this.#slots
+    const last = slots[slots.length - 1]
+    if (last?._tag === "Loss") last.add(frame)
+    else slots.push(new Loss(placeOf(frame), reason, frame.envelope))
+  }
+
+  /** Puts a loss into a slot; a loss right before it comes along, so that those of a row are one. */
+  #lose(index: number, loss: Loss): void {
+    const slots = this.#slots
+    const before = slots[index - 1]
+    if (before?._tag === "Loss") {
+      before.join(loss)
+      slots[index - 1] = undefined
+      slots[index] = before
+    } else slots[index] = loss
+  }
+
+  // --- the pending summary ---
+
+  #summarizeLast(frame: Frame): void {
+    const { coalescer } = this.#options
+    const mergeable = coalescer?.read(frame.envelope)
+    if (coalescer === undefined || mergeable === undefined) {
+      this.#loseLast(frame, "notMergeable")
+      return
+    }
+    const slots = this.#slots
+    const last = slots[slots.length - 1]
+    if (last?._tag === "Pending" && last.accepts(frame, mergeable)) this.#grow(last, () => last.add(frame, mergeable))
+    else slots.push(this.#addNode(new Pending(coalescer, frame, mergeable)))
+    this.#shrinkSummary()
+  }
+
+  /**
+   * The frame of a slot becomes a node. Nodes that merge end up in the later slot, and progress frames are converted
+   * oldest first, so no slot beside a queued progress frame has been left empty by a merge. Once a frame didn't fit, no
+   * progress frame is queued until the next take, so the node after this one, if any, was never queued.
+   */
+  #summarize(index: number, frame: Frame): void {
+    const { coalescer } = this.#options
+    const mergeable = coalescer?.read(frame.envelope)
+    if (coalescer === undefined || mergeable === undefined) {
+      this.#lose(index, new Loss(placeOf(frame), "notMergeable", frame.envelope))
+      return
+    }
+    const slots = this.#slots
+    const before = slots[index - 1]
+    let node: Pending
+    if (before?._tag === "Pending" && before.accepts(frame, mergeable)) {
+      this.#grow(before, () => before.add(frame, mergeable))
+      slots[index - 1] = undefined
+      node = before
+    } else {
+      node = this.#addNode(new Pending(coalescer, frame, mergeable))
+      this.#convertedNodes++
+    }
+    slots[index] = node
+    const after = slots[index + 1]
+    if (after?._tag === "Pending" && node.acceptsNode(after)) {
+      this.#pendingBytes -= after.bytes
+      this.waiting--
+      this.#convertedNodes--
+      this.#grow(node, () => node.addNode(after))
+      slots[index] = undefined
+      slots[index + 1] = node
+    }
+    this.#shrinkSummary()
+  }
+
+  #addNode(node: Pending): Pending {
+    this.waiting++
+    this.#pendingBytes += node.bytes
+    return node
+  }
+
+  #grow(node: Pending, join: () => void): void {
+    this.#pendingBytes -= node.bytes
+    join()
+    this.#pendingBytes += node.bytes
+  }
+
+  /** Past the bound the oldest nodes are lost. */
+  #shrinkSummary(): void {
+    while (this.#pendingBytes > this.#options.summaryBytes) {
+      if (this.#convertedNodes > 0) {
+        this.#convertedNodes--
+        this.#loseNode((this.#convertedMark = this.#seekNode(this.#convertedMark)))
+      } else this.#loseNode((this.#tailMark = this.#seekNode(this.#tailMark)))
+    }
+  }
+
+  /** The first node from a slot on; there is one. */
+  #seekNode(from: number): number {
+    for (let index = from; ; index++) if (this.#slots[index]?._tag === "Pending") return index
+  }
+
+  #loseNode(index: number): void {
+    const node = this.#slots[index] as Pending
+    this.#pendingBytes -= node.bytes
+    this.waiting--
+    this.#lose(index, node.lose("summaryFull"))
+  }
+
+  /** Clears away empty slots and makes neighbouring losses one. */
+  #clear(): void {
+    const kept: Array<Slot> = []
+    let last: Slot
+    for (const slot of this.#slots) {
+      if (slot === undefined) continue
+      if (slot._tag === "Loss" && last?._tag === "Loss") last.join(slot)
+      else {
+        kept.push(slot)
+        last = slot
+      }
+    }
+    this.#slots = kept
+    this.#resetMarks()
+  }
+
+  #resetMarks(): void {
+    this.#progressMark = 0
+    this.#normalMark = 0
+    this.#convertedMark = 0
+    this.#tailMark = 0
+  }
+
+  // --- what is delivered ---
+
+  /** All that is waiting, in order, each frame with the notice of what was lost before it. */
+  take(): Array<Frame | Gap> {
+    const slots = this.#slots
+    this.#slots = []
+    this.waiting = 0
+    this.#queued = 0
+    this.#progress = 0
+    this.#normal = 0
+    // A queue that is plain has frames and gaps alone.
+    if (this.#plain) return slots as Array<Frame | Gap>
+    this.#resetMarks()
+    this.#convertedNodes = 0
+    this.#pendingBytes = 0
+    return this.#deliver(slots)
+  }
+
+  #deliver(slots: ReadonlyArray<Slot>): Array<Frame | Gap> {
+    const out: Array<Frame | Gap> = []
+    let loss = this.#unreported
+    for (const slot of slots) {
+      if (slot === undefined) continue
+      if (slot._tag === "Gap") {
+        out.push(slot)
+        continue
+      }
+      const frame = slot._tag === "Frame" ? slot : slot._tag === "Pending" ? slot.frame() : undefined
+      if (frame === undefined) {
+        const more = slot._tag === "Pending" ? slot.lose("notMergeable") : (slot as Loss)
+        if (loss === undefined) loss = more
+        else loss.join(more)
+      } else if (loss === undefined) out.push(frame)
+      else {
+        const notice = loss.notice(this.#options.overflow)
+        if (this.#options.gaps) out.push({ _tag: "Gap", reason: "overflow", notice }, frame)
+        else out.push({ ...frame, notice })
+        loss = undefined
+      }
+    }
+    this.#unreported = loss
+    this.#plain = loss === undefined
+    const told = this.#options.gaps ? this.#tell() : undefined
+    if (told !== undefined) out.push(told)
+    return out
+  }
+
+  /** Whether a take delivers something: a reader that repairs itself is told of a loss at once. */
+  get ready(): boolean {
+    return this.waiting > 0 || (this.#options.gaps && !this.#plain)
+  }
+
+  /** What a drained queue has lost since the last frame; it is told once. */
+  rest(): (Gap & { readonly notice: OverflowNotice }) | undefined {
+    // Nothing is waiting, so what is in the slots was lost.
+    this.take()
+    return this.#tell()
+  }
+
+  #tell(): (Gap & { readonly notice: OverflowNotice }) | undefined {
+    const loss = this.#unreported
+    if (loss === undefined) return undefined
+    this.#unreported = undefined
+    this.#plain = true
+    return { _tag: "Gap", reason: "overflow", notice: loss.notice(this.#options.overflow) }
+  }
+
+  /** Where a detached subscriber goes on that has received everything. */
+  get lastPlace(): RepairPlace {
+    return repairAfter(this.#lastPlace!)
+  }
+}

@@ -1,0 +1,251 @@
+/**
+ * A subscriber's queue as a pure value: section 5 of the design, line by line, with no thought of speed.
+ *
+ * `entries` are the frames of the queue in the order they were offered. Each is queued, part of the pending summary (a
+ * node holds all the frames that merged into it), or lost; a lost frame keeps its place, so that a notice is what lies
+ * between two frames that are delivered.
+ */
+import type { Frame, OverflowNotice, OverflowPolicy, RepairPlace } from "@throughline/core/Envelope"
+import type { Vocabulary } from "@throughline/core/Vocabulary"
+import * as Result from "effect/Result"
+
+export interface ModelOptions<E> {
+  readonly capacity: number
+  readonly terminalReserve: number
+  readonly overflow: Exclude<OverflowPolicy, "backpressure">
+  readonly summaryBytes: number
+  readonly vocabulary: Vocabulary<E>
+}
+
+type Reason = OverflowNotice["reason"]
+
+interface LostFrame {
+  readonly frame: Frame
+  readonly reason: Reason
+}
+
+type Entry =
+  | { readonly _tag: "Queued"; readonly frame: Frame }
+  | { readonly _tag: "Pending"; readonly frames: ReadonlyArray<Frame> }
+  | { readonly _tag: "Lost"; readonly lost: ReadonlyArray<LostFrame> }
+
+export interface Model {
+  readonly entries: ReadonlyArray<Entry>
+  /** Lost after the last frame delivered and before `entries`. */
+  readonly unreported: ReadonlyArray<LostFrame>
+  readonly detached: "SubscriberOverflow" | "TerminalOverflow" | undefined
+}
+
+/** How a detached stream fails. */
+export interface ModelFailure {
+  readonly _tag: "SubscriberOverflow" | "TerminalOverflow"
+  readonly notice: OverflowNotice | undefined
+  readonly repair: RepairPlace
+}
+
+export const empty: Model = { entries: [], unreported: [], detached: undefined }
+
+type Test = (frame: Frame) => boolean
+const isProgress: Test = ({ envelope }) => envelope.delivery === "progress"
+const isNormal: Test = ({ envelope }) => envelope.delivery === "normal"
+const isTerminal: Test = ({ envelope }) => envelope.delivery === "terminal"
+const isNonTerminal: Test = (frame) => !isTerminal(frame)
+
+const queued = (model: Model, test: Test = () => true) =>
+  model.entries.filter((entry) => entry._tag === "Queued" && test(entry.frame)).length
+
+const fits = (model: Model, frame: Frame, options: { readonly capacity: number; readonly terminalReserve: number }) =>
+  queued(model) < options.capacity &&
+  (isTerminal(frame) || queued(model, isNonTerminal) < options.capacity - options.terminalReserve)
+
+const replace = (model: Model, index: number, entry: Entry): Model => ({
+  ...model,
+  entries: model.entries.with(index, entry),
+})
+
+const append = (model: Model, entry: Entry): Model => ({ ...model, entries: [...model.entries, entry] })
+
+const lost = (reason: Reason, ...frames: ReadonlyArray<Frame>): Entry => ({
+  _tag: "Lost",
+  lost: frames.map((frame) => ({ frame, reason })),
+})
+
+const enqueue = (model: Model, frame: Frame) => append(model, { _tag: "Queued", frame })
+
+const drop = (model: Model, frame: Frame) => append(model, lost("queueFull", frame))
+
+/** Where the oldest queued frame is that passes the test, or -1. */
+const oldest = (model: Model, test: Test) =>
+  model.entries.findIndex((entry) => entry._tag === "Queued" && test(entry.frame))
+
+const frameAt = (model: Model, index: number) => (model.entries[index] as Entry & { readonly _tag: "Queued" }).frame
+
+const leave = (model: Model, index: number) => replace(model, index, lost("queueFull", frameAt(model, index)))
+
+const decode = <E>(vocabulary: Vocabulary<E>, frame: Frame) =>
+  Result.getOrThrow(vocabulary.decode(frame.envelope.event))
+
+const keyOf = <E>(vocabulary: Vocabulary<E>, frame: Frame) => vocabulary.coalesce?.key(decode(vocabulary, frame))
+
+const mergeable = <E>(vocabulary: Vocabulary<E>, left: Entry | undefined, right: Entry | undefined) =>
+  left?._tag === "Pending" &&
+  right?._tag === "Pending" &&
+  left.frames[0]!.envelope.runId === right.frames[0]!.envelope.runId &&
+  keyOf(vocabulary, left.frames[0]!) === keyOf(vocabulary, right.frames[0]!)
+
+const eventOf = <E>(vocabulary: Vocabulary<E>, frames: ReadonlyArray<Frame>) =>
+  frames
+    .map((frame) => decode(vocabulary, frame))
+    .reduce((earlier, later) => vocabulary.coalesce!.merge(earlier, later))
+
+/** 16 bytes for every value in the event, and two for each character of its texts. */
+const bytesOf = (value: unknown): number =>
+  typeof value === "string"
+    ? 16 + 2 * value.length
+    : typeof value === "object" && value !== null
+      ? Object.values(value).reduce((total: number, inner) => total + bytesOf(inner), 16)
+      : 16
+
+/** 1 KiB, the event, and the JSON of its last frame. */
+const nodeBytes = <E>(vocabulary: Vocabulary<E>, frames: ReadonlyArray<Frame>) =>
+  1024 + bytesOf(eventOf(vocabulary, frames)) + 2 * frames.at(-1)!.envelope.event.length
+
+const shrink = <E>(model: Model, options: ModelOptions<E>): Model => {
+  let total = 0
+  for (const entry of model.entries) {
+    if (entry._tag === "Pending") total += nodeBytes(options.vocabulary, entry.frames)
+  }
+  if (total <= options.summaryBytes) return model
+  const index = model.entries.findIndex(({ _tag }) => _tag === "Pending")
+  const { frames } = model.entries[index] as Entry & { readonly _tag: "Pending" }
+  return shrink(replace(model, index, lost("summaryFull", ...frames)), options)
+}
+
+/** The progress frame at a place, queued or just offered, joins the pending summary there. */
+const summarize = <E>(model: Model, index: number, options: ModelOptions<E>): Model => {
+  const { vocabulary } = options
+  const frame = frameAt(model, index)
+  if (keyOf(vocabulary, frame) === undefined) return replace(model, index, lost("notMergeable", frame))
+  const node: Entry = { _tag: "Pending", frames: [frame] }
+  const before = model.entries[index - 1]
+  const after = model.entries[index + 1]
+  const joined: Array<Entry> = [node]
+  if (mergeable(vocabulary, before, node)) joined.unshift(before!)
+  if (mergeable(vocabulary, node, after)) joined.push(after!)
+  const frames = joined.flatMap((entry) => (entry._tag === "Pending" ? entry.frames : []))
+  const entries = model.entries.toSpliced(joined[0] === before ? index - 1 : index, joined.length, {
+    _tag: "Pending",
+    frames,
+  })
+  return shrink({ ...model, entries }, options)
+}
+
+/** Makes room for a frame as the policy says; undefined where nothing can leave. */
+const makeRoom = <E>(model: Model, frame: Frame, options: ModelOptions<E>): Model | undefined => {
+  const progress = oldest(model, isProgress)
+  const normal = oldest(model, isNormal)
+  const nonTerminal = oldest(model, isNonTerminal)
+  switch (options.overflow) {
+    case "dropNonTerminal":
+    case "failSubscriber":
+      return isTerminal(frame) && nonTerminal >= 0 ? leave(model, nonTerminal) : undefined
+    case "dropProgress":
+    case "summarize":
+      if (isProgress(frame)) return undefined
+      if (progress >= 0) {
+        return options.overflow === "summarize" ? summarize(model, progress, options) : leave(model, progress)
+      }
+      return isTerminal(frame) && normal >= 0 ? leave(model, normal) : undefined
+  }
+}
+
+export const offer = <E>(model: Model, frame: Frame, options: ModelOptions<E>): Model => {
+  if (model.detached !== undefined) return model
+  if (fits(model, frame, options)) return enqueue(model, frame)
+  const roomy = makeRoom(model, frame, options)
+  const detached = options.overflow === "failSubscriber" ? ("SubscriberOverflow" as const) : undefined
+  if (roomy !== undefined) return { ...enqueue(roomy, frame), detached }
+  if (isTerminal(frame)) return { ...drop(model, frame), detached: "TerminalOverflow" }
+  if (options.overflow === "summarize" && isProgress(frame)) {
+    return summarize(enqueue(model, frame), model.entries.length, options)
+  }
+  return { ...drop(model, frame), detached }
+}
+
+const placeAt = (frame: Frame, back: 0 | 1): RepairPlace => {
+  const [seq, generation] = frame.cursor.split("-")
+  const after = `${Number(seq) - back}-${generation}`
+  const { runId } = frame.envelope
+  return frame.position === undefined ? { runId, after } : { runId, after, position: frame.position - back }
+}
+
+const noticeOf = (frames: ReadonlyArray<LostFrame>, policy: OverflowPolicy): OverflowNotice | undefined => {
+  const first = frames[0]
+  if (first === undefined) return undefined
+  const kinds: Record<string, number> = {}
+  for (const { frame } of frames) kinds[frame.envelope.kind] = (kinds[frame.envelope.kind] ?? 0) + 1
+  return {
+    policy,
+    reason: first.reason,
+    frames: frames.length,
+    kinds,
+    first: first.frame.cursor,
+    last: frames.at(-1)!.frame.cursor,
+    repair: placeAt(first.frame, 1),
+    terminalsSurvived: !frames.some(({ frame }) => isTerminal(frame)),
+  }
+}
+
+const delivered = <E>(entry: Exclude<Entry, { _tag: "Lost" }>, vocabulary: Vocabulary<E>): Frame => {
+  if (entry._tag === "Queued") return entry.frame
+  const first = entry.frames[0]!
+  const last = entry.frames.at(-1)!
+  if (entry.frames.length === 1) return first
+  const event = eventOf(vocabulary, entry.frames)
+  return {
+    ...last,
+    envelope: { ...last.envelope, kind: vocabulary.kind(event), event: Result.getOrThrow(vocabulary.encode(event)) },
+    merged: { firstSeq: first.envelope.seq, lastSeq: last.envelope.seq, frames: entry.frames.length },
+  }
+}
+
+/** All that is waiting, with the notices that go with it. */
+export const take = <E>(
+  model: Model,
+  options: ModelOptions<E>,
+): { readonly model: Model; readonly frames: ReadonlyArray<Frame> } => {
+  const frames: Array<Frame> = []
+  let unreported = model.unreported
+  for (const entry of model.entries) {
+    if (entry._tag === "Lost") {
+      unreported = [...unreported, ...entry.lost]
+      continue
+    }
+    const frame = delivered(entry, options.vocabulary)
+    const notice = noticeOf(unreported, options.overflow)
+    frames.push(notice === undefined ? frame : { ...frame, notice })
+    unreported = []
+  }
+  return { model: { ...model, entries: [], unreported }, frames }
+}
+
+/** Whether a reader has something to take. */
+export const isWaiting = (model: Model): boolean => model.entries.some(({ _tag }) => _tag !== "Lost")
+
+/** What a drained stream reports as it ends: what was lost since the last frame. */
+export const rest = <E>(model: Model, options: ModelOptions<E>): OverflowNotice | undefined =>
+  noticeOf(
+    [...model.unreported, ...model.entries.flatMap((entry) => (entry._tag === "Lost" ? entry.lost : []))],
+    options.overflow,
+  )
+
+/** How a detached and drained stream fails; `last` is the last frame that the subscriber received. */
+export const failure = <E>(
+  model: Model,
+  options: ModelOptions<E>,
+  last: Frame | undefined,
+): ModelFailure | undefined => {
+  if (model.detached === undefined) return undefined
+  const notice = rest(model, options)
+  return { _tag: model.detached, notice, repair: notice?.repair ?? placeAt(last!, 0) }
+}
