@@ -14,7 +14,14 @@ import { queueOffer } from "./src/queue-offer.ts"
 import { storeSqliteAppend } from "./src/store-sqlite-append.ts"
 import { storeSqliteSeek } from "./src/store-sqlite-seek.ts"
 
-const benches: ReadonlyArray<Bench> = [storeSqliteAppend, storeSqliteSeek, bridgeThroughput, hubFanout, hubIdle, queueOffer]
+const benches: ReadonlyArray<Bench> = [
+  storeSqliteAppend,
+  storeSqliteSeek,
+  bridgeThroughput,
+  hubFanout,
+  hubIdle,
+  queueOffer,
+]
 
 const main = Effect.gen(function* () {
   const names = process.argv.slice(2)

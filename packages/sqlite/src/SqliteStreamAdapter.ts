@@ -118,7 +118,7 @@ export const make = Effect.fnUntraced(function* (
   return StreamAdapter.of({
     publish: (targets, published) => Effect.sync(() => current?.publish(targets, published)),
     subscribe: Effect.fnUntraced(function* (room, queueOptions) {
-      const queue = yield* SubscriberQueue.make<AdapterUnavailable>(queueOptions)
+      const queue = yield* SubscriberQueue.makeForAdapter<AdapterUnavailable>(queueOptions)
       const fed = yield* Effect.mapError(RcRef.get(poller), unavailable)
       yield* Effect.acquireRelease(
         Effect.sync(() => fed.add(room, queue)),

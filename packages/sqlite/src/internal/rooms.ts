@@ -5,7 +5,7 @@ import type { SubscriberQueue } from "@throughline/core/SubscriberQueue"
 import * as PositionRanges from "./positionRanges.ts"
 
 export interface Subscriber {
-  readonly queue: SubscriberQueue<AdapterUnavailable>
+  readonly queue: SubscriberQueue<AdapterUnavailable, AdapterUnavailable>
   /** Frames up to this position don't come from the file. */
   readonly from: number
 }

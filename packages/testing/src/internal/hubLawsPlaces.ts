@@ -221,6 +221,7 @@ const accounted = Effect.fnUntraced(function* (who: string, items: ReadonlyArray
   let trimmed = 0
   for (const item of items) {
     if (item._tag === "CaughtUp") continue
+    if (item._tag === "Dropped") return yield* Law.broken(`${who} lost events without having chosen a policy`)
     const next = item._tag === "Truncated" ? item.from : item.envelope.seq
     yield* Law.holds(next === seq + 1, `${who}: ${item._tag} at seq ${next} came after seq ${seq}`)
     seq = item._tag === "Truncated" ? item.to : next
