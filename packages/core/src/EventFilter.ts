@@ -80,12 +80,16 @@ export interface Matcher {
   readonly indexed: ReadonlyArray<IndexedField>
 }
 
-/** A filter ready to match, with its identity. */
-export interface CompiledFilter extends Matcher {
-  /** SHA-256 of the canonical form, in lowercase hexadecimal. */
-  readonly fingerprint: string
+/** A filter ready to match, and to cut cursors for. */
+export interface ScopedMatcher extends Matcher {
   /** What the filter's cursors are cut for: a filter that is just one run, session or agent, or everything, is that. */
   readonly scope: Scope
+}
+
+/** A filter ready to match, with its identity. */
+export interface CompiledFilter extends ScopedMatcher {
+  /** SHA-256 of the canonical form, in lowercase hexadecimal. */
+  readonly fingerprint: string
 }
 
 /** The filter that matches everything. */
@@ -214,24 +218,40 @@ export const forScope = (scope: Exclude<Scope["kind"], "Filter">, id: string): M
   }
 }
 
-const scopeOf = (canonical: EventFilter, fingerprint: string): Scope => {
+/** The scope of a filter that is just one run, session or agent, or everything. */
+const plainScopeOf = (canonical: EventFilter): Scope | undefined => {
   const fields = Object.keys(canonical)
   if (fields.length === 0) return { kind: "All", id: "" }
-  if (fields.length === 1) {
-    const { agentIds, runIds, sessionIds } = canonical
-    if (runIds?.length === 1) return { kind: "Run", id: runIds[0]! }
-    if (sessionIds?.length === 1) return { kind: "Session", id: sessionIds[0]! }
-    if (agentIds?.length === 1) return { kind: "Agent", id: agentIds[0]! }
-  }
-  return { kind: "Filter", id: fingerprint }
+  if (fields.length > 1) return undefined
+  const { agentIds, runIds, sessionIds } = canonical
+  if (runIds?.length === 1) return { kind: "Run", id: runIds[0]! }
+  if (sessionIds?.length === 1) return { kind: "Session", id: sessionIds[0]! }
+  return agentIds?.length === 1 ? { kind: "Agent", id: agentIds[0]! } : undefined
 }
+
+const fingerprintOf = Effect.fnUntraced(function* (canonical: EventFilter) {
+  const digest = yield* Digest.Digest
+  return yield* digest.digestHex(Digest.sha256, new TextEncoder().encode(JSON.stringify(canonical)))
+})
 
 /** Compiles a filter, once for all the envelopes it is to match. */
 export const compile = Effect.fnUntraced(function* (
   filter: EventFilter,
 ): Effect.fn.Return<CompiledFilter, InvalidFilter, Digest.Digest> {
   const canonical = yield* Effect.fromResult(Result.flatMap(validate(filter), canonicalOf))
-  const digest = yield* Digest.Digest
-  const fingerprint = yield* digest.digestHex(Digest.sha256, new TextEncoder().encode(JSON.stringify(canonical)))
-  return { ...matcherOf(canonical), fingerprint, scope: scopeOf(canonical, fingerprint) }
+  const fingerprint = yield* fingerprintOf(canonical)
+  const scope = plainScopeOf(canonical) ?? { kind: "Filter", id: fingerprint }
+  return { ...matcherOf(canonical), fingerprint, scope }
+})
+
+/**
+ * Compiles a filter without its fingerprint where its scope is a plain one: digests are worked out on another thread,
+ * and a reader of one session that is woken for every event must not wait for one.
+ */
+export const compileScoped = Effect.fnUntraced(function* (
+  filter: EventFilter,
+): Effect.fn.Return<ScopedMatcher, InvalidFilter, Digest.Digest> {
+  const canonical = yield* Effect.fromResult(Result.flatMap(validate(filter), canonicalOf))
+  const scope = plainScopeOf(canonical) ?? { kind: "Filter", id: yield* fingerprintOf(canonical) }
+  return { ...matcherOf(canonical), scope }
 })
