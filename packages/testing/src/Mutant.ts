@@ -2,23 +2,29 @@
  * Mutants: deliberate bugs, each with the law that must catch it.
  *
  * A mutant is a working layer with one bug put in, usually a wrapper around the memory layer. {@link suite} checks that
- * the named law breaks on it, and that the law holds without the bug is what the law's own suite shows. `LAWS.md` lists
+ * the named law breaks on it; that it holds without the bug, its own suite shows. `LAWS.md` lists
  * the mutants by their test names.
  *
+ * **Example** (An adapter that publishes nothing)
+ *
  * ```ts
- * import * as StreamAdapterLaws from "@throughline/testing/StreamAdapterLaws"
- * import * as Mutant from "@throughline/testing/Mutant"
+ * import * as EventStore from "@throughline/core/EventStore"
  * import * as StreamAdapter from "@throughline/core/StreamAdapter"
+ * import * as Mutant from "@throughline/testing/Mutant"
+ * import * as StreamAdapterLaws from "@throughline/testing/StreamAdapterLaws"
+ * import * as Effect from "effect/Effect"
  * import * as Layer from "effect/Layer"
+ *
+ * const silent = Layer.effect(
+ *   StreamAdapter.StreamAdapter,
+ *   Effect.map(StreamAdapter.StreamAdapter, (adapter) => ({ ...adapter, publish: () => Effect.void })),
+ * ).pipe(Layer.provide(StreamAdapter.layerMemory))
  *
  * Mutant.suite("StreamAdapter", StreamAdapterLaws.laws, [
  *   {
  *     bug: "publishes nothing",
- *     law: StreamAdapterLaws.inOrder.name,
- *     subject: Layer.effect(
- *       StreamAdapter.StreamAdapter,
- *       StreamAdapter.StreamAdapter.useSync((adapter) => ({ ...adapter, publish: () => Effect.void })),
- *     ).pipe(Layer.provide(StreamAdapter.layerMemory)),
+ *     law: StreamAdapterLaws.arrives.name,
+ *     subject: Layer.merge(EventStore.layerMemory(), silent),
  *   },
  * ])
  * ```

@@ -231,7 +231,7 @@ describe("The plainest hub, without its bugs", () => {
       law.name,
       () =>
         Effect.gen(function* () {
-          const checked = law === HubLaws.whole ? HubLaws.wholeOf(100) : law
+          const checked = law === HubLaws.whole ? HubLaws.wholeOf(200) : law
           const verdict = yield* checked.check(over(ReferenceHub.layer()))
           assert.strictEqual(verdict._tag === "Broken" ? verdict.report : undefined, undefined)
         }),

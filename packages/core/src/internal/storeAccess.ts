@@ -19,20 +19,32 @@ export interface StoreAccess {
 const isRetryable = (error: { readonly _tag: string }): boolean =>
   error._tag === "ReadFailed" && (error as ReadFailed).isRetryable
 
-/** Errors that are about a moment: a read that began before the caller asked must not answer for it. */
+/** A read on its way; `number` counts the reads as they begin. */
+interface InFlight {
+  readonly number: number
+  readonly answer: Deferred.Deferred<Exit.Exit<Page, ReadError>>
+}
+
+/** Whether a page says that there is nothing more of the run yet. */
+const reachesHead = ({ envelopes, head }: Page): boolean =>
+  (head.status === "running" || head.status === "unknown") &&
+  (envelopes[envelopes.length - 1]?.seq ?? head.lastSeq) === head.lastSeq
+
+/** Answers that are about a moment, such as "nothing more yet": a read that began before the caller asked can't give them. */
 const isOfTheMoment = (exit: Exit.Exit<Page, ReadError>): boolean =>
-  Exit.isFailure(exit) &&
-  (Exit.hasInterrupts(exit) ||
-    exit.cause.reasons.some(
-      (reason) =>
-        reason._tag === "Fail" && (reason.error._tag === "CursorAhead" || reason.error._tag === "CursorStale"),
-    ))
+  Exit.isSuccess(exit)
+    ? reachesHead(exit.value)
+    : exit.cause.reasons.some(
+        (reason) =>
+          reason._tag === "Fail" && (reason.error._tag === "CursorAhead" || reason.error._tag === "CursorStale"),
+      )
 
 export const make = (
   store: EventStore["Service"],
   options: { readonly retry: Schedule.Schedule<unknown>; readonly readTimeout: Duration.Input },
 ): StoreAccess => {
-  const inFlight = new Map<string, Deferred.Deferred<Exit.Exit<Page, ReadError>>>()
+  const inFlight = new Map<string, InFlight>()
+  let begun = 0
 
   const bounded = <A, E extends { readonly _tag: string }>(runId: RunId, effect: Effect.Effect<A, E>) =>
     effect.pipe(
@@ -48,29 +60,34 @@ export const make = (
 
   const own = (key: string, runId: RunId, after: RunCursor, limit: number) =>
     Effect.suspend(() => {
-      const deferred = Deferred.makeUnsafe<Exit.Exit<Page, ReadError>>()
-      inFlight.set(key, deferred)
+      const read: InFlight = { number: ++begun, answer: Deferred.makeUnsafe<Exit.Exit<Page, ReadError>>() }
+      inFlight.set(key, read)
       return Effect.onExit(bounded(runId, store.read({ runId, after, limit })), (exit) =>
         Effect.sync(() => {
-          if (inFlight.get(key) === deferred) inFlight.delete(key)
-          Deferred.doneUnsafe(deferred, Effect.succeed(exit))
+          if (inFlight.get(key) === read) inFlight.delete(key)
+          Deferred.doneUnsafe(read.answer, Effect.succeed(exit))
         }),
       )
     })
 
+  /** Joins the read that is on its way, or reads; `asked` is the last read that began before the caller asked. */
+  const shared = (
+    key: string,
+    asked: number,
+    ...[runId, after, limit]: Parameters<StoreAccess["page"]>
+  ): Effect.Effect<Page, ReadError> => {
+    const joined = inFlight.get(key)
+    if (joined === undefined) return own(key, runId, after, limit)
+    return Effect.flatMap(Deferred.await(joined.answer), (exit) =>
+      Exit.hasInterrupts(exit) || (joined.number <= asked && isOfTheMoment(exit))
+        ? shared(key, asked, runId, after, limit)
+        : exit,
+    )
+  }
+
   return {
     head: (runId) => retried(bounded(runId, store.head(runId))),
-    page: (runId, after, limit) => {
-      const key = `${runId} ${after} ${limit}`
-      return retried(
-        Effect.suspend(() => {
-          const joined = inFlight.get(key)
-          if (joined === undefined) return own(key, runId, after, limit)
-          return Effect.flatMap(Deferred.await(joined), (exit) =>
-            isOfTheMoment(exit) ? own(key, runId, after, limit) : exit,
-          )
-        }),
-      )
-    },
+    page: (runId, after, limit) =>
+      retried(Effect.suspend(() => shared(`${runId} ${after} ${limit}`, begun, runId, after, limit))),
   }
 }

@@ -25,11 +25,11 @@ const slowStore = Arbitrary.map(
 
 const arbitraryTrouble = Arbitrary.all({
   store: Generator.frequency([
-    [2, FaultPlan.arbitraryStore({ within: 8_000, outages: [0, 2], hang: true })],
+    [3, FaultPlan.arbitraryStore({ within: 8_000, outages: [0, 2], hang: true })],
     [1, slowStore],
   ]),
   adapter: Generator.frequency([
-    [3, FaultPlan.arbitraryAdapter({ within: 8_000, outages: [1, 3] })],
+    [5, FaultPlan.arbitraryAdapter({ within: 8_000, outages: [1, 3] })],
     [1, Arbitrary.Constant(FaultPlan.calmAdapter)],
   ]),
 })

@@ -33,7 +33,10 @@ export interface ReaderPlan {
 }
 
 export const arbitraryReader: Arbitrary.Arbitrary<ReaderPlan> = Arbitrary.all({
-  joins: Generator.int(0, 8_000),
+  joins: Generator.frequency([
+    [1, Generator.int(0, 500)],
+    [1, Generator.int(0, 8_000)],
+  ]),
   from: Arbitrary.map(Generator.int(0, 150), (percent) => (percent > 100 ? 0 : percent)),
   guarded: Generator.boolean,
   pace: Arbitrary.map(Generator.int(0, 200), (millis) => (millis > 100 ? 0 : millis)),

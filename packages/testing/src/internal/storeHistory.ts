@@ -29,7 +29,7 @@ export type Turn =
   | "older"
   | "skip"
 
-export type Will = "none" | "given"
+type Will = "none" | "given"
 
 /** `ttl` in seconds. */
 export interface LeaseShape {
@@ -130,7 +130,7 @@ const correlations: ReadonlyArray<Readonly<Record<string, string>>> = [
 const evenly = <const A>(values: ReadonlyArray<A>): Arbitrary.Arbitrary<A> =>
   Generator.weighted(values.map((value) => [1, value] as const))
 
-export const eventShape: Arbitrary.Arbitrary<EventShape> = Arbitrary.all({
+const eventShape: Arbitrary.Arbitrary<EventShape> = Arbitrary.all({
   text: evenly<string>(texts),
   delivery: evenly<Delivery>(["normal", "progress", "terminal"]),
   tags: evenly(tagLists),

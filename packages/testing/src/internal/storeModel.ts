@@ -22,7 +22,7 @@ export interface Producer {
   readonly lastRequest: AppendRequest
 }
 
-export interface Lease {
+interface Lease {
   /** As the store shows it; only that it rises is promised. */
   readonly version: number
   readonly expiresAt: number

@@ -359,7 +359,7 @@ const pageBytes = (envelopes: ReadonlyArray<EncodedEnvelope>): number =>
   envelopes.reduce((bytes, envelope) => bytes + StoreModel.bytesOf(envelope), 0)
 
 /** Reads a page and checks it, its bounds and its head. */
-export const readPage = Effect.fnUntraced(function* (
+const readPage = Effect.fnUntraced(function* (
   world: World,
   runId: RunId,
   after: Cursor.RunCursor | undefined,
@@ -524,7 +524,7 @@ const step = (world: World, command: StoreHistory.Command): Effect.Effect<unknow
 }
 
 /** Everything a reader can find, page by page, guarded and not. */
-export const checkWhole = Effect.fnUntraced(function* (world: World, limit: number) {
+const checkWhole = Effect.fnUntraced(function* (world: World, limit: number) {
   for (const runId of runIds) {
     const run = world.runs.get(runId)
     yield* checkHead(world, runId, false)
