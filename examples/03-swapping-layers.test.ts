@@ -21,6 +21,8 @@ const tally = (hub: SubscriptionHub.SubscriptionHub["Service"], runId: Envelope.
     ),
   )
 
+const sum = (values: ReadonlyArray<number>) => values.reduce((left, right) => left + right, 0)
+
 const layers = {
   memory: Throughline.layerMemory(),
   SQLite: SqliteThroughline.layer({ filename: ":memory:" }),
@@ -45,7 +47,6 @@ for (const [name, layer] of Object.entries(layers)) {
           Stream.map(events, (event) => ({ event })),
         )
 
-        const sum = (values: ReadonlyArray<number>) => values.reduce((left, right) => left + right, 0)
         assert.strictEqual(yield* tally(hub, runId, 0), sum(uses))
         const place = cut % (uses.length + 1)
         assert.strictEqual(yield* tally(hub, runId, place), sum(uses.slice(place)))

@@ -10,7 +10,6 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import { spawn } from "node:child_process"
-import { once } from "node:events"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -60,7 +59,7 @@ const killedWriter = (lane: Lane, plan: { readonly after: number } | { readonly 
       lane.acks.push(parseAck(line))
       if ("after" in plan) timer ??= setTimeout(kill, plan.after)
     })
-    void once(child, "close").then(([, signal]) => {
+    child.once("close", (_code, signal) => {
       clearTimeout(timer)
       resume(signal === "SIGKILL" ? Effect.void : Effect.fail(new WriterEnded({ errors })))
     })

@@ -8,6 +8,7 @@ import * as Vocabulary from "@throughline/core/Vocabulary"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Latch from "effect/Latch"
 import * as Stream from "effect/Stream"
 import type { Bench } from "./Compare.ts"
 
@@ -32,19 +33,20 @@ export const hubIdle: Bench = {
       const event = yield* Vocabulary.encode(AgentEvents.vocabulary, { event: { _tag: "RunStarted" } })
       yield* store.append({ runId, vocabulary: AgentEvents.vocabulary.id, events: [event] })
     }
-    let caughtUp = 0
+    const caughtUp = yield* Latch.make()
+    let waiting = readers
     const before = yield* heap
     const fibers = yield* Effect.forEach(Array.from({ length: readers }), (_, index) =>
       Effect.forkChild(
         Stream.runForEach(hub.run(runIds[index % runs]!), (item) =>
           Effect.sync(() => {
-            if (item._tag === "CaughtUp") caughtUp++
+            if (item._tag === "CaughtUp" && --waiting === 0) caughtUp.openUnsafe()
           }),
         ),
         { startImmediately: true },
       ),
     )
-    while (caughtUp < readers) yield* Effect.sleep("20 millis")
+    yield* caughtUp.await
     const after = yield* heap
     yield* Fiber.interruptAll(fibers)
     const kib = (after - before) / readers / 1024

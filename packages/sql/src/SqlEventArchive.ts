@@ -16,6 +16,7 @@ import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import * as positionRows from "./internal/positionRows.ts"
+import * as settings from "./internal/settings.ts"
 import * as SqlDialect from "./SqlDialect.ts"
 import * as SqlMigrations from "./SqlMigrations.ts"
 
@@ -44,8 +45,7 @@ export const make = Effect.fnUntraced(function* (
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const context = yield* Effect.context<Digest>()
 
-  const inOneMoment = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> =>
-    Effect.provideService(sql.withTransaction(effect), SqlClient.BeginTransaction, dialect.beginRead)
+  const inOneMoment = settings.readingOnce(sql, dialect)
 
   /** What the runs' own rows say; the rest of the filter is asked of each envelope. */
   const conditionOf = ({ filter: { runIds, sessionIds } }: EventFilter.ScopedMatcher): Fragment | undefined => {
@@ -125,7 +125,7 @@ AND ${condition ?? sql`1 = 1`} ORDER BY r.trimmed_position`.values
       Effect.gen(function* () {
         const compiled = yield* EventFilter.compileScoped(filter)
         const start = after === undefined ? 0 : yield* Cursor.archivePosition(after, compiled.scope)
-        const until = Math.max(yield* positionRows.head(sql), start)
+        const until = Math.max(yield* settings.reading(positionRows.head(sql)), start)
         return Stream.paginate(start, (from) =>
           Effect.map(inOneMoment(replayPage(compiled, from, until)), ({ items, reached }) => {
             if (reached < until) return [items, Option.some(reached)] as const

@@ -50,8 +50,10 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as eventRow from "./internal/eventRow.ts"
 import * as eventRows from "./internal/eventRows.ts"
+import * as producerRow from "./internal/producerRow.ts"
 import * as runRow from "./internal/runRow.ts"
 import * as runWriter from "./internal/runWriter.ts"
+import * as settings from "./internal/settings.ts"
 import * as SqlDialect from "./SqlDialect.ts"
 import * as SqlMigrations from "./SqlMigrations.ts"
 
@@ -73,6 +75,8 @@ export const make = Effect.fnUntraced(function* (
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const random = yield* SecureRandom.SecureRandom
   const runs = runWriter.make(sql, dialect)
+  const inTransaction = settings.writing(sql)
+  const inOneMoment = settings.readingOnce(sql, dialect)
 
   const makeGeneration = Effect.map(random.intBetween(0, 36 ** 8 - 1), (value) => value.toString(36).padStart(8, "0"))
 
@@ -97,7 +101,7 @@ export const make = Effect.fnUntraced(function* (
     runId: RunId | undefined,
     effect: Effect.Effect<A, E | Below>,
   ): Effect.Effect<A, E | StoreError.AppendFailed> =>
-    Effect.mapError(sql.withTransaction(effect), (error) =>
+    Effect.mapError(inTransaction(effect), (error) =>
       error._tag === "SqlError" || error._tag === "StoreBroken" ? appendFailed(runId)(error) : error,
     )
 
@@ -109,7 +113,7 @@ export const make = Effect.fnUntraced(function* (
       runId,
       Effect.gen(function* () {
         const loaded = yield* runs.load(runId)
-        const record = loaded && producer && (yield* runs.loadProducer(loaded.row.run_key, producer.id))
+        const record = loaded && producer && (yield* producerRow.load(sql, runId, producer.id))
         const generation = loaded === undefined ? yield* makeGeneration : loaded.state.generation
         const now = yield* Clock.currentTimeMillis
         const decision = yield* Effect.fromResult(
@@ -181,8 +185,7 @@ WHERE e.run_key = ${row.run_key} AND e.seq >= ${firstKept} AND e.seq <= ${decisi
     if (invalid !== undefined) return yield* invalid
     const place = yield* Cursor.runPlace(after)
     // The head and the page are of one moment.
-    return yield* sql.withTransaction(readPage(runId, place, limit)).pipe(
-      Effect.provideService(SqlClient.BeginTransaction, dialect.beginRead),
+    return yield* inOneMoment(readPage(runId, place, limit)).pipe(
       Effect.catchTag(["SqlError", "StoreBroken"], (error) => Effect.fail(readFailed(runId)(error))),
     )
   })
@@ -198,7 +201,10 @@ WHERE e.run_key = ${row.run_key} AND e.seq >= ${firstKept} AND e.seq <= ${decisi
       conditions.push(sql`(r.started_at, r.run_id) < (${before.startedAt}, ${before.runId})`)
     }
     const rows = yield* sql`SELECT ${runs.runColumns} FROM throughline_runs AS r WHERE ${sql.and(conditions)}
-ORDER BY r.started_at DESC, r.run_id DESC LIMIT ${Math.min(limit, 1000)}`.pipe(Effect.mapError(readFailed(undefined)))
+ORDER BY r.started_at DESC, r.run_id DESC LIMIT ${Math.min(limit, 1000)}`.pipe(
+      settings.reading,
+      Effect.mapError(readFailed(undefined)),
+    )
     return yield* Effect.forEach(rows, (row) =>
       Effect.fromResult(
         Result.mapBoth(runRow.decode(row), { onFailure: readFailed(undefined), onSuccess: runRow.headOf }),
@@ -206,17 +212,14 @@ ORDER BY r.started_at DESC, r.run_id DESC LIMIT ${Math.min(limit, 1000)}`.pipe(E
     )
   })
 
-  const producer: EventStore["Service"]["producer"] = (runId, producerId) =>
-    sql`SELECT p.epoch, p.last_number, p.last_seq FROM throughline_producers AS p
-JOIN throughline_runs AS r ON r.run_key = p.run_key WHERE r.run_id = ${runId} AND p.producer_id = ${producerId}`.values.pipe(
-      Effect.map((rows) => {
-        const row = rows[0] as ReadonlyArray<number> | undefined
-        return row === undefined
-          ? Option.none()
-          : Option.some({ epoch: row[0]!, lastNumber: row[1]!, lastSeq: row[2]! })
-      }),
-      Effect.mapError(readFailed(runId)),
-    )
+  const producer: EventStore["Service"]["producer"] = Effect.fnUntraced(function* (runId, producerId) {
+    const record = yield* producerRow
+      .load(sql, runId, producerId)
+      .pipe(settings.reading, Effect.mapError(readFailed(runId)))
+    return record === undefined
+      ? Option.none()
+      : Option.some({ epoch: record.epoch, lastNumber: record.lastNumber, lastSeq: record.lastSeq })
+  })
 
   const renew: EventStore["Service"]["renew"] = Effect.fnUntraced(function* (runIds, lease) {
     const invalid = AppendRules.checkLease(undefined, lease, bounds) ?? unstorable(undefined, { events: [], lease })
@@ -297,7 +300,7 @@ WHERE r.ending IS NULL AND r.lease_version = 0 AND r.last_activity_at <= ${idleS
       const endedBy = (yield* Clock.currentTimeMillis) - age
       const rows = yield* sql`SELECT run_key FROM throughline_runs
 WHERE ending IS NOT NULL AND last_activity_at <= ${endedBy}`.values
-      yield* Effect.forEach(rows, ([runKey]) => sql.withTransaction(runs.forget(Number(runKey))), { discard: true })
+      yield* Effect.forEach(rows, ([runKey]) => inTransaction(runs.forget(Number(runKey))), { discard: true })
       if (rows.length > 0) yield* runs.reclaim
     }).pipe(
       Effect.catch((error) => Effect.logWarning("Runs past their age were not removed; trying again later", error)),
@@ -309,7 +312,7 @@ WHERE ending IS NOT NULL AND last_activity_at <= ${endedBy}`.values
     append,
     read,
     head: (runId) =>
-      Effect.mapBoth(loadHead(runId), {
+      Effect.mapBoth(settings.reading(loadHead(runId)), {
         onFailure: readFailed(runId),
         onSuccess: (row) => (row === undefined ? unknownHead(runId) : runRow.headOf(row)),
       }),

@@ -11,6 +11,7 @@ import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
 import * as positionRows from "./internal/positionRows.ts"
+import * as settings from "./internal/settings.ts"
 import * as SqlDialect from "./SqlDialect.ts"
 import * as SqlMigrations from "./SqlMigrations.ts"
 
@@ -72,7 +73,7 @@ export const make: Effect.Effect<SqlFrames, SqlMigrations.OpenFailed, SqlClient.
   const unavailable = (error: SqlError) => SqlDialect.reasonOf(dialect, error)
 
   return {
-    head: Effect.mapError(positionRows.head(sql), unavailable),
+    head: settings.reading(Effect.mapError(positionRows.head(sql), unavailable)),
     read: Effect.fnUntraced(function* ({ after, rooms, until }) {
       const { more, rows } = yield* positionRows
         .page(sql, dialect, {
@@ -82,7 +83,7 @@ export const make: Effect.Effect<SqlFrames, SqlMigrations.OpenFailed, SqlClient.
           limit: defaultBounds.maxPageEvents,
           maxBytes: defaultBounds.maxPageBytes,
         })
-        .pipe(Effect.mapError(unavailable))
+        .pipe(settings.reading, Effect.mapError(unavailable))
       const frames: Array<Frame> = []
       for (const row of rows) frames.push(positionRows.frameOf(yield* Effect.fromResult(positionRows.decode(row))))
       return { frames, complete: !more }

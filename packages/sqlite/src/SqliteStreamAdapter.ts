@@ -89,7 +89,7 @@ export const make = Effect.fnUntraced(function* (
       // An idle process pays for this loop alone: a schedule would double its price.
       while (true) {
         yield* Effect.sleep(interval)
-        yield* Effect.catch(look, lookAgain)
+        yield* look.pipe(Effect.catch(lookAgain))
       }
     })
     yield* follow.pipe(

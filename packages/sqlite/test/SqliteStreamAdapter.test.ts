@@ -250,7 +250,7 @@ it.effect("without a listener the file is not looked at; with thousands it is lo
     assert.strictEqual(here.probe.looks, 0)
     const scope = yield* Scope.make()
     for (let n = 0; n < 2000; n++) {
-      yield* Scope.provide(here.adapter.subscribe({ _tag: "Run", runId: `run-${n}` as RunId }), scope)
+      yield* Effect.asVoid(Scope.provide(here.adapter.subscribe({ _tag: "Run", runId: `run-${n}` as RunId }), scope))
     }
     const before = here.probe.looks
     yield* TestClock.adjust("1 second")

@@ -29,7 +29,7 @@ const execute = (filename: string, ...statements: ReadonlyArray<string>) => {
 }
 
 /** Opens a file that must be refused and left as it was. */
-const refused = Effect.fnUntraced(function* (filename: string): Effect.fn.Return<OpenFailed> {
+const refused = Effect.fnUntraced(function* (filename: string): Effect.fn.Return<OpenFailed, unknown> {
   const before = readFileSync(filename)
   const error = yield* Effect.flip(Effect.scoped(Layer.build(open(filename))))
   assert.isTrue(before.equals(readFileSync(filename)), "the file was touched")

@@ -192,7 +192,7 @@ export const make = <A, R, Options = never>(spec: {
   /** Live milliseconds after which a case counts as hanging; 20,000 by default. */
   readonly hangsAfter?: number | undefined
   readonly property: (history: A, reach: Reach) => Effect.Effect<void, unknown, R | Services | Scope.Scope>
-}): Law<R, Options> => {
+}): Law<Exclude<R, Services>, Options> => {
   const { name, promise } = spec
   const defaultRuns = spec.runs ?? 100
   const hangsAfter = spec.hangsAfter ?? 20_000
@@ -255,7 +255,14 @@ export const make = <A, R, Options = never>(spec: {
     return { _tag: "Holds", runs, reached }
   })
 
-  return { promise, name, runs: defaultRuns, needsOptions: spec.options !== undefined, check }
+  return {
+    promise,
+    name,
+    runs: defaultRuns,
+    needsOptions: spec.options !== undefined,
+    // What every case provides need not come from the subject.
+    check: check as Law<Exclude<R, Services>, Options>["check"],
+  }
 }
 
 /** The settings of this process: `THROUGHLINE_RUNS`, `THROUGHLINE_SEED` and `THROUGHLINE_REPLAY`. */

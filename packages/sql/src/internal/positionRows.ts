@@ -60,7 +60,7 @@ AND ${condition ?? sql`1 = 1`} ORDER BY e.position`,
 }
 
 /** The position of a row that may be corrupt otherwise. */
-export const positionOf = (row: eventRow.EventRow): number => Number(row[0])
+const positionOf = (row: eventRow.EventRow): number => Number(row[0])
 
 export const decode = (row: eventRow.EventRow): Result.Result<Positioned, CorruptRecord> => {
   const run = decodeRun(row.slice(eventRow.width))

@@ -2,13 +2,14 @@
 import * as AppendRules from "@throughline/core/AppendRules"
 import type { RunId } from "@throughline/core/Envelope"
 import type { AppendResult } from "@throughline/core/EventStore"
-import type { StoreBroken } from "@throughline/core/EventStoreError"
+import { StoreBroken } from "@throughline/core/EventStoreError"
 import * as Effect from "effect/Effect"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { SqlDialect } from "../SqlDialect.ts"
 import * as eventRows from "./eventRows.ts"
 import * as runRow from "./runRow.ts"
+import * as settings from "./settings.ts"
 
 /** A run as a transaction found it. */
 export interface Loaded {
@@ -32,21 +33,16 @@ export const make = (sql: SqlClient, dialect: SqlDialect) => {
     return { row, state: yield* Effect.fromResult(runRow.writeState(row)) }
   })
 
-  const loadProducer = Effect.fnUntraced(function* (
-    runKey: number,
-    producerId: string,
-  ): Effect.fn.Return<AppendRules.ProducerRecord | undefined, SqlError> {
-    const rows = yield* sql`SELECT epoch, last_number, first_seq, last_seq FROM throughline_producers
-WHERE run_key = ${runKey} AND producer_id = ${producerId}`.values
-    const row = rows[0] as ReadonlyArray<number> | undefined
-    return row && { epoch: row[0]!, lastNumber: row[1]!, firstSeq: row[2]!, lastSeq: row[3]! }
+  const takePositions = Effect.fnUntraced(function* (count: number): Effect.fn.Return<number, SqlError | StoreBroken> {
+    const rows = yield* sql`UPDATE throughline_positions SET last = last + ${count} WHERE id = 1 RETURNING last`.values
+    const last = rows[0]?.[0]
+    if (!Number.isSafeInteger(last)) {
+      return yield* new StoreBroken({
+        detail: "throughline_positions has no last position; restore the database from a backup",
+      })
+    }
+    return (last as number) - count + 1
   })
-
-  const takePositions = (count: number): Effect.Effect<number, SqlError> =>
-    Effect.map(
-      sql`UPDATE throughline_positions SET last = last + ${count} WHERE id = 1 RETURNING last`.values,
-      (rows) => Number(rows[0]![0]) - count + 1,
-    )
 
   const insertRun = (
     state: AppendRules.RunState,
@@ -106,7 +102,7 @@ WHERE run_key = ${runKey} AND seq < ${firstSeq} ORDER BY seq LIMIT ${limit})`
   const store = Effect.fnUntraced(function* (
     { envelopes, producer, state }: AppendRules.Write,
     loaded: Loaded | undefined,
-  ): Effect.fn.Return<AppendResult, SqlError> {
+  ): Effect.fn.Return<AppendResult, SqlError | StoreBroken> {
     const position = yield* takePositions(envelopes.length)
     const lastPosition = position + envelopes.length - 1
     const firstWritten = envelopes[0]!.seq
@@ -137,7 +133,7 @@ WHERE run_key = ${runKey} AND seq < ${firstSeq} ORDER BY seq LIMIT ${limit})`
     return true
   })
 
-  const reclaimSome = sql.withTransaction(
+  const reclaimSome = settings.writing(sql)(
     Effect.gen(function* () {
       const removed = yield* sql`SELECT run_key FROM throughline_removed LIMIT 1`.values
       if (removed.length === 0) return false
@@ -163,7 +159,7 @@ WHERE run_key = ${runKey} LIMIT ${sweptRows}) RETURNING 1`.values
     while (yield* reclaimSome) yield* Effect.yieldNow
   })
 
-  return { forget, load, loadProducer, reclaim, runColumns, store, updateLease }
+  return { forget, load, reclaim, runColumns, store, updateLease }
 }
 
 const willText = ({ will }: AppendRules.RunState): string | null => (will === undefined ? null : JSON.stringify(will))

@@ -4,7 +4,7 @@ import type { AdapterUnavailable } from "@throughline/core/StreamAdapter"
 import type { SubscriberQueue } from "@throughline/core/SubscriberQueue"
 import * as PositionRanges from "./positionRanges.ts"
 
-export interface Subscriber {
+interface Subscriber {
   readonly queue: SubscriberQueue<AdapterUnavailable, AdapterUnavailable>
   /** Frames up to this position don't come from the file. */
   readonly from: number

@@ -52,7 +52,7 @@ export const done = Effect.orDie(Vocabulary.encode(vocabulary, { event: { _tag: 
 export const will = Effect.orDie(Vocabulary.encode(vocabulary, { event: { _tag: "Lost" } }))
 
 /** One read of a hub and what came of it. */
-export interface ReadSeen extends ReadRequest {
+interface ReadSeen extends ReadRequest {
   readonly at: number
   readonly returned: number
 }

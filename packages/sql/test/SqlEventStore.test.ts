@@ -9,6 +9,7 @@ import * as SqliteClient from "@throughline/sqlite/SqliteClient"
 import * as SqliteThroughline from "@throughline/sqlite/SqliteThroughline"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -310,6 +311,25 @@ AND name NOT LIKE 'throughline\\_%' ESCAPE '\\' AND name NOT LIKE 'sqlite\\_%' E
         ["ticket"],
       )
     }).pipe(Effect.provide(Layer.mergeAll(SqliteClient.layer({ filename: ":memory:" }), Throughline.layerCrypto))),
+  )
+
+  it.effect("what the application sets for its own statements doesn't reach the store's", () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const archive = yield* EventArchive
+      const producer = { id: "p", epoch: 1, number: 1 }
+      yield* store.append({ runId, vocabulary, events: lines(3), producer })
+      assert.deepStrictEqual(yield* readSeqs(runId), [1, 2, 3])
+      assert.strictEqual((yield* store.head(runId)).lastSeq, 3)
+      assert.lengthOf(yield* store.runs({ limit: 10 }), 1)
+      assert.isTrue(Option.isSome(yield* store.producer(runId, "p")))
+      assert.lengthOf(yield* Stream.runCollect(archive.replay({ filter: {} })), 4)
+      assert.isTrue(yield* store.remove(runId))
+    }).pipe(
+      Effect.provideService(SqlClient.SafeIntegers, true),
+      Effect.provideService(SqlClient.BeginTransaction, "BEGIN"),
+      Effect.provide(Layer.unwrap(Effect.map(newFile, (filename) => open(filename)))),
+    ),
   )
 
   it.effect("a client that renames columns for the application doesn't disturb it", () =>
