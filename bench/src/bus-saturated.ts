@@ -22,7 +22,7 @@ const burst = 50
 /** Two runs in turn, eight frames each, as a bridge publishes them; mostly deltas. */
 const deliveries: ReadonlyArray<Delivery> = ["progress", "progress", "progress", "normal"]
 const all = Array.from({ length: frames }, (_, index) =>
-  frameOf(index + 1, (index >> 3) & 1, ((index >> 4) << 3) + (index & 7) + 1, deliveries[index & 3]!),
+  frameOf(index + 1, (index >> 3) & 1, ((index >> 4) << 3) + (index & 7) + 1, deliveries[index & 3]),
 )
 
 const publishingTo = (overflow: OverflowPolicy, stuck: boolean, within: Array<number>) =>
