@@ -168,8 +168,9 @@ const keep = Effect.fnUntraced(function* (
     // Refused: somebody was quicker, or the producer is back, or this process may not write. It keeps watching.
     if (Result.isFailure(appended)) return
     due = undefined
-    feed.receive(appended.success.frames)
+    // Before the readers: with its last reader done, this feed is closed.
     if (services.bus !== undefined) yield* services.bus.publish(appended.success.frames)
+    feed.receive(appended.success.frames)
     yield* publishAppended(services.adapter, appended.success, options.rooms).pipe(
       Effect.timeout(writeTimeout),
       Effect.ignore,

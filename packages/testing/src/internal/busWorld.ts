@@ -9,7 +9,7 @@ import * as Stream from "effect/Stream"
 import * as BusHistory from "./busHistory.ts"
 
 /** What a history has done so far. */
-export class BusWorld {
+class BusWorld {
   /** Published frames, each once, in the order of publishing. */
   readonly published: Array<Frame> = []
   /** All that was stored, by position. */
