@@ -7,7 +7,11 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { bridgeThroughput } from "./src/bridge-throughput.ts"
+import { busFanout10 } from "./src/bus-fanout-10.ts"
+import { busIndex } from "./src/bus-index.ts"
+import { busSaturated } from "./src/bus-saturated.ts"
 import type { Bench } from "./src/Compare.ts"
+import { cursorCodec } from "./src/cursor-codec.ts"
 import { hubFanout } from "./src/hub-fanout.ts"
 import { hubIdle } from "./src/hub-idle.ts"
 import { queueOffer } from "./src/queue-offer.ts"
@@ -18,6 +22,10 @@ const benches: ReadonlyArray<Bench> = [
   storeSqliteAppend,
   storeSqliteSeek,
   bridgeThroughput,
+  busFanout10,
+  busIndex,
+  busSaturated,
+  cursorCodec,
   hubFanout,
   hubIdle,
   queueOffer,

@@ -8,13 +8,13 @@ import type * as Envelope from "@throughline/core/Envelope"
 import * as SubscriberQueue from "@throughline/core/SubscriberQueue"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import { alternate, type Bench, perSecond, report, timed } from "./Compare.ts"
+import { alternate, type Bench, median, perSecond, report, timed } from "./Compare.ts"
 import { makeFrames } from "./Frames.ts"
 
 const large = 10_000
 const small = 64
-/** How often each side is filled anew and offered to, in one round. */
-const repeats = 20
+/** How often each side is filled anew and offered to, in one round; the median counts. */
+const repeats = 21
 
 const mixed: ReadonlyArray<Envelope.Delivery> = ["progress", "normal", "progress"]
 const frames = makeFrames(large, (index) => mixed[index % mixed.length]!)
@@ -24,25 +24,25 @@ const side = (capacity: number) =>
   Effect.gen(function* () {
     const count = Math.floor(large / capacity)
     const perQueue = Math.floor(offers / count)
-    let millis = 0
+    const spent: Array<number> = []
     for (let repeat = 0; repeat < repeats; repeat++) {
-      millis += yield* Effect.gen(function* () {
+      yield* Effect.gen(function* () {
         const queues: Array<SubscriberQueue.SubscriberQueue> = []
         for (let index = 0; index < count; index++) {
           const queue = yield* SubscriberQueue.make({ capacity, terminalReserve: 0, overflow: "dropProgress" })
           queue.offerAll(frames.slice(index * capacity, (index + 1) * capacity))
           queues.push(queue)
         }
-        const [spent] = yield* timed(
+        const [millis] = yield* timed(
           Effect.sync(() => {
             let next = 0
             for (const queue of queues) for (let index = 0; index < perQueue; index++) queue.offer(frames[next++]!)
           }),
         )
-        return spent
+        spent.push(millis)
       }).pipe(Effect.scoped)
     }
-    return (repeats * count * perQueue) / (millis / 1000)
+    return (count * perQueue) / (median(spent) / 1000)
   })
 
 export const queueOffer: Bench = {

@@ -171,8 +171,8 @@ const nobody = "-" as RunId
 const endOf = (archive: EventArchive["Service"]): Effect.Effect<number | undefined> =>
   Stream.runLast(archive.replay({ filter: { runIds: [nobody] } })).pipe(
     Effect.map((item) => (Option.isSome(item) && item.value._tag === "Checkpoint" ? item.value.position : undefined)),
-    Effect.catch((error) =>
-      Effect.as(Effect.logDebug("the bus starts without knowing the archive's end", error), undefined),
+    Effect.catchCause((cause) =>
+      Effect.as(Effect.logDebug("the bus starts without knowing the archive's end", cause), undefined),
     ),
   )
 
@@ -205,6 +205,9 @@ const reconnect = Schedule.min([Schedule.exponential("100 millis"), Schedule.spa
   Schedule.jittered,
 )
 
+const isRetryable = (error: { readonly _tag: string; readonly isRetryable?: boolean }): boolean =>
+  error.isRetryable === true
+
 /**
  * Publishes what arrives in a room of the adapter, until the scope closes: so a process sees runs that it doesn't
  * produce. What the bus has already is left out, so a process may feed the rooms that it publishes to itself.
@@ -220,15 +223,13 @@ export const feedFrom = Effect.fnUntraced(function* (
   const listen = adapter.subscribe(room, { capacity: feedCapacity })
   const pump = (stream: Effect.Success<typeof listen>) => Stream.runForEachArray(stream, bus.publish)
   const lost = bus.publish([{ _tag: "Gap", reason: "reconnected" }])
-  const again = Effect.scoped(Effect.flatMap(listen, (stream) => Effect.andThen(lost, pump(stream)))).pipe(
-    Effect.retry({ schedule: reconnect, while: (error) => error._tag === "AdapterUnavailable" && error.isRetryable }),
-    Effect.catch((error) => Effect.andThen(lost, Effect.logError("the bus is no longer fed from a room", error))),
+  const again = Effect.flatMap(listen, (stream) => Effect.andThen(lost, pump(stream))).pipe(
+    Effect.scoped,
+    Effect.retry({ schedule: reconnect, while: isRetryable }),
   )
-  const first = yield* listen
-  yield* Effect.forkScoped(
-    Effect.catch(pump(first), (error) =>
-      error.isRetryable ? again : Effect.logError("the bus is no longer fed from a room", error),
-    ),
-    { startImmediately: true },
+  yield* pump(yield* listen).pipe(
+    Effect.catchIf(isRetryable, () => again),
+    Effect.catch((error) => Effect.andThen(lost, Effect.logError("the bus is no longer fed from a room", error))),
+    (pumping) => Effect.forkScoped(pumping, { startImmediately: true }),
   )
 })

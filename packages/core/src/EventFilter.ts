@@ -101,7 +101,11 @@ const issuesOf = SchemaIssue.makeFormatterStandardSchemaV1()
 const validate = (input: unknown): Result.Result<EventFilter, InvalidFilter> =>
   Result.mapError(decodeFilter(input), ({ issue }) => {
     const first = issuesOf(issue).issues[0]
-    return new InvalidFilter({ field: String(first?.path?.[0] ?? ""), problem: first?.message ?? String(issue) })
+    const field = first?.path?.[0]
+    return new InvalidFilter({
+      field: typeof field === "string" ? field : "",
+      problem: first?.message ?? "it doesn't fit the schema",
+    })
   })
 
 /** The filter in a JSON value from outside; a field that filters don't have is refused, as it would be ignored. */

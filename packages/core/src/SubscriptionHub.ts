@@ -5,6 +5,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as RcMap from "effect/RcMap"
 import * as Schedule from "effect/Schedule"
 import * as Scope from "effect/Scope"
@@ -19,6 +20,7 @@ import {
   type SessionId,
 } from "./Envelope.ts"
 import { EventArchive } from "./EventArchive.ts"
+import { EventBus } from "./EventBus.ts"
 import { EventStore, type Page, type ReadError } from "./EventStore.ts"
 import * as RunFeed from "./internal/runFeed.ts"
 import * as RunPolicyReader from "./internal/runPolicyReader.ts"
@@ -143,6 +145,7 @@ type AnyRunOptions = RunOptions & Partial<Typed<unknown> & Queued>
 export const make = Effect.fnUntraced(function* (options: HubOptions = {}) {
   const store = yield* EventStore
   const adapter = yield* StreamAdapter
+  const bus = Option.getOrUndefined(yield* Effect.serviceOption(EventBus))
   const watchdog = Duration.fromInputUnsafe(options.watchdog ?? "5 seconds")
   const retry = options.retry ?? defaultRetry
   const pageEvents = options.pageEvents ?? 1000
@@ -156,7 +159,7 @@ export const make = Effect.fnUntraced(function* (options: HubOptions = {}) {
     rooms: options.rooms ?? defaultRooms,
   }
   const feeds = yield* RcMap.make({
-    lookup: (runId: RunId) => RunFeed.make(runId, { store, adapter, access }, feedOptions),
+    lookup: (runId: RunId) => RunFeed.make(runId, { store, adapter, bus, access }, feedOptions),
   })
   const sessionFeeds = yield* RcMap.make({
     lookup: (sessionId: SessionId) => SessionReader.makeFeed(sessionId, adapter),

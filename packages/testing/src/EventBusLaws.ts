@@ -117,10 +117,10 @@ export const resumed: BusLaw = Law.make({
     cut: Generator.int(0, 30),
     elsewhere: Generator.boolean,
   }),
-  size: 60,
+  size: 100,
   options: ({ ringFrames }) => ({ ringFrames }),
   runs: 150,
-  reaches: { "within the ring": 0.15, "past the ring": 0.1, "another bus": 0.2 },
+  reaches: { "within the ring": 0.1, "past the ring": 0.05, "another bus": 0.2 },
   property: Effect.fnUntraced(function* ({ commands, cut, elsewhere, ringFrames, to }, reach) {
     const world = yield* BusWorld.makeWorld
     const archive = yield* EventArchive
@@ -157,6 +157,9 @@ export const resumed: BusLaw = Law.make({
   }),
 })
 
+const scopeOf = (to: BusHistory.Subscription) =>
+  Effect.map(EventFilter.compile(BusHistory.filterOfSubscription(to)), ({ scope }) => scope)
+
 /** Promise 11. */
 export const scopes: BusLaw = Law.make({
   promise: 11,
@@ -166,8 +169,6 @@ export const scopes: BusLaw = Law.make({
   reaches: { "another scope": 0.5 },
   property: Effect.fnUntraced(function* ({ one, other, repair }, reach) {
     const world = yield* BusWorld.makeWorld
-    const scopeOf = (to: BusHistory.Subscription) =>
-      Effect.map(EventFilter.compile(BusHistory.filterOfSubscription(to)), ({ scope }) => scope)
     const stream = yield* BusWorld.subscribe(one)
     const last = yield* world.finish(BusHistory.lastShapeOf(one))
     const { cursor } = BusWorld.framesOf(yield* BusWorld.readTo(stream, last))[0]!
@@ -297,7 +298,7 @@ export const repairedFromLive: BusLaw = Law.make({
     const given = had[had.length - 1]!.cursor
     const cursor = elsewhere ? yield* CursorText.elsewhere(given) : given
     const stream = yield* BusWorld.subscribeRepaired(to, cursor)
-    yield* world.settle
+    yield* world.settle()
     const last = yield* world.finish(BusHistory.lastShapeOf(to))
     const rest = BusWorld.framesOf(yield* BusWorld.readTo(stream, last))
     yield* Law.same(
@@ -308,7 +309,7 @@ export const repairedFromLive: BusLaw = Law.make({
   }),
 })
 
-const policy = Generator.weighted<Exclude<OverflowPolicy, "backpressure">>([
+const anyPolicy = Generator.weighted<Exclude<OverflowPolicy, "backpressure">>([
   [1, "dropNonTerminal"],
   [1, "dropProgress"],
   [1, "summarize"],
@@ -321,7 +322,7 @@ export const terminals: BusLaw = Law.make({
   name: "a slow subscriber gets every terminal, or its stream fails and the repaired one yields the rest, each once",
   history: Arbitrary.all({
     to: BusHistory.subscription,
-    policy,
+    policy: anyPolicy,
     capacity: Generator.int(1, 6),
     reserve: Generator.int(0, 6),
     phases: Arbitrary.array(BusHistory.commands({}), { minLength: 1, maxLength: 4 }),
@@ -366,7 +367,7 @@ export const terminals: BusLaw = Law.make({
         yield* Law.holds(notice.terminalsSurvived && notice.repair.cursor !== undefined, "a notice is not as promised")
       }
     }
-    yield* world.settle
+    yield* world.settle()
     const last = yield* world.finish(lastShape)
     if (failure === undefined) {
       const rest = yield* Effect.result(BusWorld.pullTo(pull, last, collect))
@@ -392,7 +393,7 @@ export const apart: BusLaw = Law.make({
   name: "with a stuck subscriber, 99 live ones and the producer see what they see without it",
   history: Arbitrary.all({
     commands: BusHistory.commands({}),
-    policy,
+    policy: anyPolicy,
     capacity: Generator.int(1, 4),
     stuckFirst: Generator.boolean,
   }),

@@ -205,16 +205,16 @@ export const open = Effect.fnUntraced(function* (
 ) {
   const { reader } = yield* Effect.acquireRelease(
     Effect.sync(() => {
-      const reader = new Reader(shared, target, from)
+      const opened = new Reader(shared, target, from)
       const since = shared.ring.next
-      const remove = shared.index.add({ matcher: target.matcher, since, offer: reader.wake, gap: reader.gap })
-      return { reader, remove }
+      const remove = shared.index.add({ matcher: target.matcher, since, offer: opened.wake, gap: opened.gap })
+      return { reader: opened, remove }
     }),
-    ({ reader, remove }) =>
+    (opened) =>
       Effect.sync(() => {
-        remove()
-        reader.closed = true
-        reader.wake()
+        opened.remove()
+        opened.reader.closed = true
+        opened.reader.wake()
       }),
   )
 

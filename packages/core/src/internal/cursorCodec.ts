@@ -6,9 +6,8 @@
  * b1.<scope><id>.<instance>.<place>.<order>.<repair>.<run>.<checksum>
  * ```
  *
- * Numbers are in base 36 and `:` of an id is `~`, so all of it is unreserved in URLs. An id may hold dots, what follows
- * it never does. What is absent is `-`. The repair place is its position and then, in turn, how many positions are
- * missing and how many are there.
+ * `:` of an id is `~`, so all of it is unreserved in URLs. An id may hold dots, what follows it never does. What is absent
+ * is `-`. The repair place is its position and then, in turn, how many positions are missing and how many are there.
  */
 import * as Result from "effect/Result"
 import type { BusPlace, Place, RepairPlace, Scope } from "../Cursor.ts"
@@ -57,31 +56,36 @@ class Checksum {
     let second = this.#second
     first = Math.imul(first ^ (first >>> 16), 0x85ebca6b) ^ Math.imul(second ^ (second >>> 13), 0xc2b2ae35)
     second = Math.imul(second ^ (second >>> 16), 0x85ebca6b) ^ Math.imul(first ^ (first >>> 13), 0xc2b2ae35)
-    return hash36(first) + hash36(second)
+    return `${wordText(first)}${wordText(second)}`
   }
 }
 
-const hash36 = (hash: number): string => (hash >>> 0).toString(36).padStart(7, "0")
+const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+/** Two digits for 12 bits: a cursor is written for every frame that is delivered. */
+const pairs = Array.from({ length: 4096 }, (_, bits) => digits[bits >> 6]! + digits[bits & 63]!)
+
+/** 32 bits as six digits. */
+const wordText = (word: number): string => pairs[word >>> 24]! + pairs[(word >>> 12) & 4095]! + pairs[word & 4095]!
 
 const checksumOf = (text: string): string => new Checksum().add(text).text()
 
 const repairText = (repair: RepairPlace | undefined): string => {
   if (repair === undefined) return "-"
   const { ahead, position } = repair
-  if (ahead.length === 0) return position.toString(36)
+  if (ahead.length === 0) return `${position}`
   const parts: Array<string> = []
   let length = 0
   let first = ahead.length
   // The newest first: where not all of it fits, the oldest holes are given up.
   for (let index = ahead.length - 2; index >= 0; index -= 2) {
     const before = index === 0 ? position : ahead[index - 1]!
-    const hole = `_${(ahead[index]! - before - 1).toString(36)}_${(ahead[index + 1]! - ahead[index]! + 1).toString(36)}`
-    if (length + hole.length > maxRepairLength - 11) break
+    const hole = `_${ahead[index]! - before - 1}_${ahead[index + 1]! - ahead[index]! + 1}`
+    if (length + hole.length > maxRepairLength - 16) break
     length += hole.length
     parts.push(hole)
     first = index
   }
-  return (first === 0 ? position : ahead[first - 1]!).toString(36) + parts.toReversed().join("")
+  return `${first === 0 ? position : ahead[first - 1]!}${parts.toReversed().join("")}`
 }
 
 /** Writes cursors of one scope; the checksum of what they share is worked out once. */
@@ -91,25 +95,25 @@ export const encoder = (scope: Scope): ((place: Place) => string) => {
   const busChecksum = new Checksum().add(busName)
   return (place) => {
     if (place._tag === "Archive") {
-      const text = `a${name}${place.position.toString(36)}.`
+      const text = `a${name}${place.position}.`
       return text + checksumOf(text)
     }
     const { instance, order, repair, run } = place
-    const rest = `${instance}.${place.place.toString(36)}.${order === "arrival" ? "a" : "p"}.${repairText(repair)}.${run ?? "-"}.`
+    const rest = `${instance}.${place.place}.${order === "arrival" ? "a" : "p"}.${repairText(repair)}.${run ?? "-"}.`
     return busName + rest + busChecksum.fork().add(rest).text()
   }
 }
 
-const number = "(?:0|[1-9a-z][0-9a-z]{0,10})"
+const number = "(?:0|[1-9][0-9]{0,15})"
 const scopePattern = "([LRSAF])([A-Za-z0-9._~-]{0,128})"
-const archivePattern = new RegExp(`^a1\\.${scopePattern}\\.(${number})\\.([0-9a-z]{14})$`)
+const archivePattern = new RegExp(`^a1\\.${scopePattern}\\.(${number})\\.([A-Za-z0-9_-]{12})$`)
 const busPattern = new RegExp(
-  `^b1\\.${scopePattern}\\.([0-9a-z]{8})\\.(${number})\\.([ap])\\.(-|${number}(?:_${number}_${number})*)\\.(-|[0-9]{1,16}-[0-9a-z]{8})\\.([0-9a-z]{14})$`,
+  `^b1\\.${scopePattern}\\.([0-9a-z]{8})\\.(${number})\\.([ap])\\.(-|${number}(?:_${number}_${number})*)\\.(-|[0-9]{1,16}-[0-9a-z]{8})\\.([A-Za-z0-9_-]{12})$`,
 )
 
 const repairOf = (text: string): RepairPlace | undefined => {
   if (text === "-") return undefined
-  const [position, ...lengths] = text.split("_").map((part) => Number.parseInt(part, 36)) as [number, ...Array<number>]
+  const [position, ...lengths] = text.split("_").map(Number) as [number, ...Array<number>]
   const ahead: Array<number> = []
   let last = position
   for (let index = 0; index < lengths.length; index += 2) {
@@ -132,7 +136,7 @@ const isWhole = (place: Place): boolean =>
 const parse = (text: string): { readonly scope: Scope; readonly place: Place } | undefined => {
   const archive = archivePattern.exec(text)
   if (archive !== null) {
-    const place: Place = { _tag: "Archive", position: Number.parseInt(archive[3]!, 36) }
+    const place: Place = { _tag: "Archive", position: Number(archive[3]!) }
     return { scope: scopeOf(archive[1]!, archive[2]!), place }
   }
   const bus = busPattern.exec(text)
@@ -140,7 +144,7 @@ const parse = (text: string): { readonly scope: Scope; readonly place: Place } |
   const place: BusPlace = {
     _tag: "Bus",
     instance: bus[3]!,
-    place: Number.parseInt(bus[4]!, 36),
+    place: Number(bus[4]!),
     order: bus[5] === "a" ? "arrival" : "position",
     repair: repairOf(bus[6]!),
     run: bus[7] === "-" ? undefined : bus[7],

@@ -54,10 +54,15 @@ export class Loss {
   }
 
   /** Loses the frame that follows. */
-  add(frame: Frame): void {
-    this.#last = frame.cursor
-    if (frame.envelope.delivery === "terminal") this.#terminals = true
-    this.#count(frame.envelope.kind, 1)
+  add({ cursor, envelope }: Frame): void {
+    this.addFrames(envelope, cursor, 1)
+  }
+
+  /** Loses `frames` that follow, merged into one. */
+  addFrames(envelope: Routing, cursor: string, frames: number): void {
+    this.#last = cursor
+    if (envelope.delivery === "terminal") this.#terminals = true
+    this.#count(envelope.kind, frames)
   }
 
   /** Takes in the loss that follows. */

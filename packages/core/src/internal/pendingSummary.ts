@@ -33,17 +33,32 @@ const flatten = (value: unknown): void => {
   else if (typeof value === "object" && value !== null) for (const inner of Object.values(value)) flatten(inner)
 }
 
-/** An event that can be merged, and its coalesce key. */
-export interface Mergeable {
+/** An event and what it counts in the summary. */
+interface Sized {
   readonly event: unknown
+  readonly bytes: number
+}
+
+/** An event that can be merged, and its coalesce key. */
+export interface Mergeable extends Sized {
   readonly key: string
 }
 
-/** Decodes and merges for all queues of a vocabulary; an envelope that many queues summarize is decoded once. */
+/**
+ * Decodes and merges for all queues of a vocabulary.
+ *
+ * A source offers a frame to all its subscribers in a row, and those that are stuck have the same waiting. So the last
+ * answers serve them all: a frame is decoded once, and merged once for as many as hold the same event.
+ */
 export class Coalescer {
   readonly #vocabulary: Vocabulary<unknown>
   readonly #coalesce: Coalesce<unknown> | undefined
   readonly #known = new WeakMap<EncodedEnvelope, Mergeable | "unmergeable">()
+  #lastRead: EncodedEnvelope | undefined = undefined
+  #lastMergeable: Mergeable | undefined = undefined
+  #lastEarlier: unknown = undefined
+  #lastLater: unknown = undefined
+  #lastMerged: Sized = { event: undefined, bytes: 0 }
 
   constructor(vocabulary: Vocabulary<unknown>) {
     this.#vocabulary = vocabulary
@@ -52,25 +67,35 @@ export class Coalescer {
 
   /** The event of an envelope; undefined where the vocabulary can't merge it. */
   read(envelope: EncodedEnvelope): Mergeable | undefined {
+    if (envelope === this.#lastRead) return this.#lastMergeable
     let known = this.#known.get(envelope)
     if (known === undefined) {
       known = this.#decode(envelope) ?? "unmergeable"
       this.#known.set(envelope, known)
     }
-    return known === "unmergeable" ? undefined : known
+    this.#lastRead = envelope
+    this.#lastMergeable = known === "unmergeable" ? undefined : known
+    return this.#lastMergeable
   }
 
   #decode(envelope: EncodedEnvelope): Mergeable | undefined {
     if (this.#coalesce === undefined) return undefined
-    const event = this.#vocabulary.decode(envelope.event)
-    if (Result.isFailure(event)) return undefined
-    const key = this.#coalesce.key(event.success)
-    return key === undefined ? undefined : { event: event.success, key }
+    const decoded = this.#vocabulary.decode(envelope.event)
+    if (Result.isFailure(decoded)) return undefined
+    const event = decoded.success
+    const key = this.#coalesce.key(event)
+    return key === undefined ? undefined : { event, bytes: bytesOf(event), key }
   }
 
   /** The event for `earlier` and then `later`, two of one key. */
-  merge(earlier: unknown, later: unknown): unknown {
-    return this.#coalesce!.merge(earlier, later)
+  merge(earlier: unknown, later: unknown): Sized {
+    if (earlier !== this.#lastEarlier || later !== this.#lastLater) {
+      const event = this.#coalesce!.merge(earlier, later)
+      this.#lastMerged = { event, bytes: bytesOf(event) }
+      this.#lastEarlier = earlier
+      this.#lastLater = later
+    }
+    return this.#lastMerged
   }
 
   /** The envelope with another event, where the vocabulary takes it. */
@@ -104,13 +129,13 @@ export class Pending {
   #frames = 1
   #flattenAt = ropeFrames
 
-  constructor(coalescer: Coalescer, frame: Frame, { event, key }: Mergeable) {
+  constructor(coalescer: Coalescer, frame: Frame, { bytes, event, key }: Mergeable) {
     this.#coalescer = coalescer
     this.#key = key
     this.#first = placeOf(frame)
     this.#last = frame
     this.#event = event
-    this.bytes = this.#measure()
+    this.bytes = nodeBytes + bytes + 2 * frame.envelope.event.length
   }
 
   /** Whether a frame that follows may join. */
@@ -123,31 +148,38 @@ export class Pending {
     return this.#key === later.#key && this.#first.runId === later.#first.runId
   }
 
-  add(frame: Frame, { event }: Mergeable): void {
-    this.#join(frame, event, 1)
+  /** Takes in the frame that follows; how many bytes more the node counts. */
+  add(frame: Frame, { event }: Mergeable): number {
+    return this.#join(frame, event, 1)
   }
 
-  addNode(later: Pending): void {
-    this.#join(later.#last, later.#event, later.#frames)
+  /** Takes in the node that follows; how many bytes more this one counts. */
+  addNode(later: Pending): number {
+    return this.#join(later.#last, later.#event, later.#frames)
   }
 
-  #join(last: Frame, event: unknown, frames: number): void {
-    this.#event = this.#coalescer.merge(this.#event, event)
+  #join(last: Frame, event: unknown, frames: number): number {
+    const merged = this.#coalescer.merge(this.#event, event)
+    this.#event = merged.event
     this.#last = last
     this.#frames += frames
     if (this.#frames >= this.#flattenAt) {
       flatten(this.#event)
       this.#flattenAt = this.#frames + Math.max(ropeFrames, this.#frames >> 3)
     }
-    this.bytes = this.#measure()
-  }
-
-  #measure(): number {
-    return nodeBytes + bytesOf(this.#event) + 2 * this.#last.envelope.event.length
+    const before = this.bytes
+    this.bytes = nodeBytes + merged.bytes + 2 * last.envelope.event.length
+    return this.bytes - before
   }
 
   lose(reason: "summaryFull" | "notMergeable"): Loss {
     return new Loss(this.#first, reason, this.#last.envelope, this.#last.cursor, this.#frames)
+  }
+
+  /** Puts its frames into the loss before it. */
+  loseInto(before: Loss): void {
+    const { envelope, cursor } = this.#last
+    before.addFrames(envelope, cursor, this.#frames)
   }
 
   /** The frame to deliver; undefined where the vocabulary refuses what it merged itself. */

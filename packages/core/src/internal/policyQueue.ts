@@ -211,7 +211,7 @@ export class PolicyQueue {
     }
     const slots = this.#slots
     const last = slots[slots.length - 1]
-    if (last?._tag === "Pending" && last.accepts(frame, mergeable)) this.#grow(last, () => last.add(frame, mergeable))
+    if (last?._tag === "Pending" && last.accepts(frame, mergeable)) this.#pendingBytes += last.add(frame, mergeable)
     else slots.push(this.#addNode(new Pending(coalescer, frame, mergeable)))
     this.#shrinkSummary()
   }
@@ -232,7 +232,7 @@ export class PolicyQueue {
     const before = slots[index - 1]
     let node: Pending
     if (before?._tag === "Pending" && before.accepts(frame, mergeable)) {
-      this.#grow(before, () => before.add(frame, mergeable))
+      this.#pendingBytes += before.add(frame, mergeable)
       slots[index - 1] = undefined
       node = before
     } else {
@@ -242,10 +242,9 @@ export class PolicyQueue {
     slots[index] = node
     const after = slots[index + 1]
     if (after?._tag === "Pending" && node.acceptsNode(after)) {
-      this.#pendingBytes -= after.bytes
+      this.#pendingBytes += node.addNode(after) - after.bytes
       this.waiting--
       this.#convertedNodes--
-      this.#grow(node, () => node.addNode(after))
       slots[index] = undefined
       slots[index + 1] = node
     }
@@ -256,12 +255,6 @@ export class PolicyQueue {
     this.waiting++
     this.#pendingBytes += node.bytes
     return node
-  }
-
-  #grow(node: Pending, join: () => void): void {
-    this.#pendingBytes -= node.bytes
-    join()
-    this.#pendingBytes += node.bytes
   }
 
   /** Past the bound the oldest nodes are lost. */
@@ -283,22 +276,26 @@ export class PolicyQueue {
     const node = this.#slots[index] as Pending
     this.#pendingBytes -= node.bytes
     this.waiting--
-    this.#lose(index, node.lose("summaryFull"))
+    const before = this.#slots[index - 1]
+    // Most nodes that are lost follow one that is; that one's loss takes them in.
+    if (before?._tag === "Loss") {
+      node.loseInto(before)
+      this.#slots[index - 1] = undefined
+      this.#slots[index] = before
+    } else this.#slots[index] = node.lose("summaryFull")
   }
 
   /** Clears away empty slots and makes neighbouring losses one. */
   #clear(): void {
-    const kept: Array<Slot> = []
-    let last: Slot
-    for (const slot of this.#slots) {
+    const slots = this.#slots
+    let kept = 0
+    for (const slot of slots) {
       if (slot === undefined) continue
-      if (slot._tag === "Loss" && last?._tag === "Loss") last.join(slot)
-      else {
-        kept.push(slot)
-        last = slot
-      }
+      const last = slots[kept - 1]
+      if (slot._tag === "Loss" && kept > 0 && last?._tag === "Loss") last.join(slot)
+      else slots[kept++] = slot
     }
-    this.#slots = kept
+    slots.length = kept
     this.#resetMarks()
   }
 

@@ -19,6 +19,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Cursor from "../Cursor.ts"
 import type { Frame, Gap, RoomKind, RunId } from "../Envelope.ts"
+import type { EventBus } from "../EventBus.ts"
 import type { AppendResult, AppendWillError, EventStore, Page, ReadError } from "../EventStore.ts"
 import type { ReadFailed } from "../EventStoreError.ts"
 import type { RunHead } from "../RunHead.ts"
@@ -39,6 +40,8 @@ export interface FeedOptions {
 export interface FeedServices {
   readonly store: EventStore["Service"]
   readonly adapter: StreamAdapter["Service"]
+  /** Where there is one. */
+  readonly bus: EventBus["Service"] | undefined
   readonly access: StoreAccess
 }
 
@@ -166,6 +169,7 @@ const keep = Effect.fnUntraced(function* (
     if (Result.isFailure(appended)) return
     due = undefined
     // Published first: readers that see the end leave, and the last of them closes this feed.
+    if (services.bus !== undefined) yield* services.bus.publish(appended.success.frames)
     yield* publishAppended(services.adapter, appended.success, options.rooms).pipe(
       Effect.timeout(writeTimeout),
       Effect.ignore,

@@ -9,7 +9,7 @@ import * as Stream from "effect/Stream"
 import * as BusHistory from "./busHistory.ts"
 
 /** What a history has done so far. */
-export class BusWorld {
+class BusWorld {
   /** Published frames, each once, in the order of publishing. */
   readonly published: Array<Frame> = []
   /** All that was stored, by position. */
@@ -74,11 +74,9 @@ export class BusWorld {
   }
 
   /** Publishes all that waits. */
-  get settle(): Effect.Effect<void, unknown> {
-    return Effect.suspend(() =>
-      this.#waiting.size === 0
-        ? Effect.void
-        : Effect.andThen(this.play({ _tag: "Publish", pick: 0 }), () => this.settle),
+  settle(): Effect.Effect<void, unknown> {
+    return Effect.suspend(() => this.publish(Array.from(this.#waiting.values()).flat(2))).pipe(
+      Effect.andThen(Effect.sync(() => this.#waiting.clear())),
     )
   }
 

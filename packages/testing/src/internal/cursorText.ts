@@ -7,7 +7,7 @@ import * as Generator from "../Generator.ts"
 const evenly = <const A>(values: ReadonlyArray<A>): Arbitrary.Arbitrary<A> =>
   Generator.weighted(values.map((value) => [1, value] as const))
 
-const scope: Arbitrary.Arbitrary<Cursor.Scope> = evenly<Cursor.Scope>([
+const anyScope: Arbitrary.Arbitrary<Cursor.Scope> = evenly<Cursor.Scope>([
   { kind: "All", id: "" },
   { kind: "Run", id: "a" },
   { kind: "Run", id: "tenant:7.build_2041-x" },
@@ -29,7 +29,7 @@ const ahead = Arbitrary.map(
 /** A cursor and what it means. */
 export const cursor: Arbitrary.Arbitrary<{ readonly scope: Cursor.Scope; readonly place: Cursor.Place }> =
   Arbitrary.all({
-    scope,
+    scope: anyScope,
     place: Generator.frequency<Cursor.Place>([
       [1, Arbitrary.map(count, (position) => ({ _tag: "Archive", position }))],
       [
@@ -94,19 +94,16 @@ export const mutate = (text: string, other: string, nextInt: () => number): stri
     case 3:
       return text.slice(0, at) + text.slice(at + 1)
     case 4: {
-      const to = below(text.length)
-      const characters = [...text]
-      ;[characters[at], characters[to]] = [characters[to] ?? "", characters[at] ?? ""]
-      return characters.join("")
+      const [first, last] = [at, below(text.length)].toSorted((left, right) => left - right) as [number, number]
+      if (first === last) return text
+      return text.slice(0, first) + text[last]! + text.slice(first + 1, last) + text[first]! + text.slice(last + 1)
     }
     case 5:
       return text.slice(0, at) + other.slice(below(other.length))
-    case 6:
-      return (
-        text.slice(0, at) +
-        (text[at] === text[at]!.toUpperCase() ? text[at]!.toLowerCase() : text[at]!.toUpperCase()) +
-        text.slice(at + 1)
-      )
+    case 6: {
+      const turned = text.charAt(at).toUpperCase()
+      return text.slice(0, at) + (turned === text[at] ? turned.toLowerCase() : turned) + text.slice(at + 1)
+    }
     case 7:
       return text + character
     default:
