@@ -169,12 +169,13 @@ const openMemory = Effect.fnUntraced(function* (
   const database = yield* connect(":memory:", false)
   const connection = makeConnection(database, ":memory:", options.busyRetry ?? busyRetry)
   const writer = yield* exclusive(connection)
+  const changes = connection.number("SELECT total_changes()")
   return {
     writer,
     readers: writer,
     // A connection's data_version ignores its own commits, and in memory there is no other connection. Rows changed by
     // a transaction that is still open don't count, so this takes its turn.
-    dataVersion: writer.borrower(() => connection.number("SELECT total_changes()")),
+    dataVersion: writer.borrower(() => changes),
   }
 })
 
@@ -293,7 +294,7 @@ interface Connection extends SqlConnection.Connection {
   readonly rollback: Effect.Effect<void, SqlError.SqlError>
   readonly release: Effect.Effect<void>
 
-  /** The first column of a statement's one row. */
+  /** The first column of a statement's one row: a shorter way than the others, for what is asked again and again. */
   readonly number: (sql: string) => Effect.Effect<number, SqlError.SqlError>
 }
 
@@ -362,7 +363,16 @@ const makeConnection = (
     release: Effect.sync(() => {
       inTransaction = false
     }),
-    number: (sql) => run(() => values(prepare(sql), [], false)[0]?.[0] as number, "execute"),
+    number: (sql) => {
+      let statement: StatementSync | undefined
+      return run(() => {
+        if (statement === undefined) {
+          statement = database.prepare(sql)
+          statement.setReturnArrays(true)
+        }
+        return (statement.get() as unknown as readonly [number])[0]
+      }, "execute")
+    },
     execute: (sql, parameters, transformRows) => {
       const all = run((safeIntegers) => rows(prepare(sql), parameters, safeIntegers), "execute")
       return transformRows === undefined ? all : Effect.map(all, transformRows)
