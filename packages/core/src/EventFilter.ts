@@ -82,9 +82,10 @@ export interface Matcher {
 
 /** A filter ready to match, with its identity. */
 export interface CompiledFilter extends Matcher {
-  /** SHA-256 of the canonical form, in lowercase hexadecimal. */
-  readonly fingerprint: string
-  /** What the filter's cursors are cut for: a filter that is just one run, session or agent, or everything, is that. */
+  /**
+   * What the filter's cursors are cut for: its fingerprint, but for a filter that is just one run, session or agent, or
+   * everything.
+   */
   readonly scope: Scope
 }
 
@@ -184,22 +185,22 @@ const every = (tests: ReadonlyArray<Test | undefined>): Test =>
 
 const indexedFields: ReadonlyArray<IndexedField> = ["runIds", "sessionIds", "agentIds", "kinds"]
 
-const matcherOf = (canonical: EventFilter): Matcher => {
-  const runTests = [oneOf(canonical.runIds, "runId"), oneOf(canonical.sessionIds, "sessionId")]
+const matcherOf = (form: EventFilter): Matcher => {
+  const runTests = [oneOf(form.runIds, "runId"), oneOf(form.sessionIds, "sessionId")]
   const eventTests = [
-    oneOf(canonical.agentIds, "agentId"),
-    oneOf(canonical.turnIds, "turnId"),
-    oneOf(canonical.kinds, "kind"),
-    oneOf(canonical.delivery, "delivery"),
-    anyTag(canonical.tags),
-    anyKey(canonical.correlationKeys),
+    oneOf(form.agentIds, "agentId"),
+    oneOf(form.turnIds, "turnId"),
+    oneOf(form.kinds, "kind"),
+    oneOf(form.delivery, "delivery"),
+    anyTag(form.tags),
+    anyKey(form.correlationKeys),
   ]
   return {
-    filter: canonical,
+    filter: form,
     matches: every([...runTests, ...eventTests]),
     // Its tests only look at what the run says of itself.
     matchesRun: every(runTests) as Matcher["matchesRun"],
-    indexed: indexedFields.filter((field) => canonical[field] !== undefined),
+    indexed: indexedFields.filter((field) => form[field] !== undefined),
   }
 }
 
@@ -218,24 +219,35 @@ export const forScope = (scope: Exclude<Scope["kind"], "Filter">, id: string): M
   }
 }
 
-const scopeOf = (canonical: EventFilter, fingerprint: string): Scope => {
-  const fields = Object.keys(canonical)
+/** The scope of a filter that needs no fingerprint to be told from others. */
+const plainScope = (form: EventFilter): Scope | undefined => {
+  const fields = Object.keys(form)
   if (fields.length === 0) return { kind: "All", id: "" }
   if (fields.length === 1) {
-    const { agentIds, runIds, sessionIds } = canonical
+    const { agentIds, runIds, sessionIds } = form
     if (runIds?.length === 1) return { kind: "Run", id: runIds[0]! }
     if (sessionIds?.length === 1) return { kind: "Session", id: sessionIds[0]! }
     if (agentIds?.length === 1) return { kind: "Agent", id: agentIds[0]! }
   }
-  return { kind: "Filter", id: fingerprint }
+  return undefined
 }
+
+const canonical = (filter: EventFilter): Effect.Effect<EventFilter, InvalidFilter> =>
+  Effect.fromResult(Result.flatMap(validate(filter), canonicalOf))
+
+const digestOf = (filter: EventFilter): Effect.Effect<string, never, Digest.Digest> =>
+  Effect.flatMap(Digest.Digest, (digest) =>
+    digest.digestHex(Digest.sha256, new TextEncoder().encode(JSON.stringify(filter))),
+  )
+
+/** SHA-256 of the canonical form in lowercase hexadecimal: the same for filters that mean the same. */
+export const fingerprint = (filter: EventFilter): Effect.Effect<string, InvalidFilter, Digest.Digest> =>
+  Effect.flatMap(canonical(filter), digestOf)
 
 /** Compiles a filter, once for all the envelopes it is to match. */
 export const compile = Effect.fnUntraced(function* (
   filter: EventFilter,
 ): Effect.fn.Return<CompiledFilter, InvalidFilter, Digest.Digest> {
-  const canonical = yield* Effect.fromResult(Result.flatMap(validate(filter), canonicalOf))
-  const digest = yield* Digest.Digest
-  const fingerprint = yield* digest.digestHex(Digest.sha256, new TextEncoder().encode(JSON.stringify(canonical)))
-  return { ...matcherOf(canonical), fingerprint, scope: scopeOf(canonical, fingerprint) }
+  const form = yield* canonical(filter)
+  return { ...matcherOf(form), scope: plainScope(form) ?? { kind: "Filter", id: yield* digestOf(form) } }
 })
