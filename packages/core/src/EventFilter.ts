@@ -80,16 +80,13 @@ export interface Matcher {
   readonly indexed: ReadonlyArray<IndexedField>
 }
 
-/** A filter ready to match, and to cut cursors for. */
-export interface ScopedMatcher extends Matcher {
-  /** What the filter's cursors are cut for: a filter that is just one run, session or agent, or everything, is that. */
-  readonly scope: Scope
-}
-
 /** A filter ready to match, with its identity. */
-export interface CompiledFilter extends ScopedMatcher {
-  /** SHA-256 of the canonical form, in lowercase hexadecimal. */
-  readonly fingerprint: string
+export interface CompiledFilter extends Matcher {
+  /**
+   * What the filter's cursors are cut for: its fingerprint, but for a filter that is just one run, session or agent, or
+   * everything.
+   */
+  readonly scope: Scope
 }
 
 /** The filter that matches everything. */
@@ -188,22 +185,22 @@ const every = (tests: ReadonlyArray<Test | undefined>): Test =>
 
 const indexedFields: ReadonlyArray<IndexedField> = ["runIds", "sessionIds", "agentIds", "kinds"]
 
-const matcherOf = (canonical: EventFilter): Matcher => {
-  const runTests = [oneOf(canonical.runIds, "runId"), oneOf(canonical.sessionIds, "sessionId")]
+const matcherOf = (form: EventFilter): Matcher => {
+  const runTests = [oneOf(form.runIds, "runId"), oneOf(form.sessionIds, "sessionId")]
   const eventTests = [
-    oneOf(canonical.agentIds, "agentId"),
-    oneOf(canonical.turnIds, "turnId"),
-    oneOf(canonical.kinds, "kind"),
-    oneOf(canonical.delivery, "delivery"),
-    anyTag(canonical.tags),
-    anyKey(canonical.correlationKeys),
+    oneOf(form.agentIds, "agentId"),
+    oneOf(form.turnIds, "turnId"),
+    oneOf(form.kinds, "kind"),
+    oneOf(form.delivery, "delivery"),
+    anyTag(form.tags),
+    anyKey(form.correlationKeys),
   ]
   return {
-    filter: canonical,
+    filter: form,
     matches: every([...runTests, ...eventTests]),
     // Its tests only look at what the run says of itself.
     matchesRun: every(runTests) as Matcher["matchesRun"],
-    indexed: indexedFields.filter((field) => canonical[field] !== undefined),
+    indexed: indexedFields.filter((field) => form[field] !== undefined),
   }
 }
 
@@ -222,40 +219,35 @@ export const forScope = (scope: Exclude<Scope["kind"], "Filter">, id: string): M
   }
 }
 
-/** The scope of a filter that is just one run, session or agent, or everything. */
-const plainScopeOf = (canonical: EventFilter): Scope | undefined => {
-  const fields = Object.keys(canonical)
+/** The scope of a filter that needs no fingerprint to be told from others. */
+const plainScope = (form: EventFilter): Scope | undefined => {
+  const fields = Object.keys(form)
   if (fields.length === 0) return { kind: "All", id: "" }
-  if (fields.length > 1) return undefined
-  const { agentIds, runIds, sessionIds } = canonical
-  if (runIds?.length === 1) return { kind: "Run", id: runIds[0]! }
-  if (sessionIds?.length === 1) return { kind: "Session", id: sessionIds[0]! }
-  return agentIds?.length === 1 ? { kind: "Agent", id: agentIds[0]! } : undefined
+  if (fields.length === 1) {
+    const { agentIds, runIds, sessionIds } = form
+    if (runIds?.length === 1) return { kind: "Run", id: runIds[0]! }
+    if (sessionIds?.length === 1) return { kind: "Session", id: sessionIds[0]! }
+    if (agentIds?.length === 1) return { kind: "Agent", id: agentIds[0]! }
+  }
+  return undefined
 }
 
-const fingerprintOf = Effect.fnUntraced(function* (canonical: EventFilter) {
-  const digest = yield* Digest.Digest
-  return yield* digest.digestHex(Digest.sha256, new TextEncoder().encode(JSON.stringify(canonical)))
-})
+const canonical = (filter: EventFilter): Effect.Effect<EventFilter, InvalidFilter> =>
+  Effect.fromResult(Result.flatMap(validate(filter), canonicalOf))
+
+const digestOf = (filter: EventFilter): Effect.Effect<string, never, Digest.Digest> =>
+  Effect.flatMap(Digest.Digest, (digest) =>
+    digest.digestHex(Digest.sha256, new TextEncoder().encode(JSON.stringify(filter))),
+  )
+
+/** SHA-256 of the canonical form in lowercase hexadecimal: the same for filters that mean the same. */
+export const fingerprint = (filter: EventFilter): Effect.Effect<string, InvalidFilter, Digest.Digest> =>
+  Effect.flatMap(canonical(filter), digestOf)
 
 /** Compiles a filter, once for all the envelopes it is to match. */
 export const compile = Effect.fnUntraced(function* (
   filter: EventFilter,
 ): Effect.fn.Return<CompiledFilter, InvalidFilter, Digest.Digest> {
-  const canonical = yield* Effect.fromResult(Result.flatMap(validate(filter), canonicalOf))
-  const fingerprint = yield* fingerprintOf(canonical)
-  const scope = plainScopeOf(canonical) ?? { kind: "Filter", id: fingerprint }
-  return { ...matcherOf(canonical), fingerprint, scope }
-})
-
-/**
- * Compiles a filter without its fingerprint where its scope is a plain one: digests are worked out on another thread,
- * and a reader of one session that is woken for every event must not wait for one.
- */
-export const compileScoped = Effect.fnUntraced(function* (
-  filter: EventFilter,
-): Effect.fn.Return<ScopedMatcher, InvalidFilter, Digest.Digest> {
-  const canonical = yield* Effect.fromResult(Result.flatMap(validate(filter), canonicalOf))
-  const scope = plainScopeOf(canonical) ?? { kind: "Filter", id: yield* fingerprintOf(canonical) }
-  return { ...matcherOf(canonical), scope }
+  const form = yield* canonical(filter)
+  return { ...matcherOf(form), scope: plainScope(form) ?? { kind: "Filter", id: yield* digestOf(form) } }
 })

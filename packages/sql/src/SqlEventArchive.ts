@@ -48,7 +48,7 @@ export const make = Effect.fnUntraced(function* (
   const inOneMoment = settings.readingOnce(sql, dialect)
 
   /** What the runs' own rows say; the rest of the filter is asked of each envelope. */
-  const conditionOf = ({ filter: { runIds, sessionIds } }: EventFilter.ScopedMatcher): Fragment | undefined => {
+  const conditionOf = ({ filter: { runIds, sessionIds } }: EventFilter.CompiledFilter): Fragment | undefined => {
     const conditions: Array<Fragment> = []
     if (runIds !== undefined) conditions.push(sql`r.run_id IN (${dialect.strings(sql, JSON.stringify(runIds))})`)
     if (sessionIds !== undefined) {
@@ -94,7 +94,7 @@ AND ${condition ?? sql`1 = 1`} ORDER BY r.trimmed_position`.values
   })
 
   const replayPage = Effect.fnUntraced(function* (
-    filter: EventFilter.ScopedMatcher,
+    filter: EventFilter.CompiledFilter,
     from: number,
     until: number,
   ): Effect.fn.Return<ReplayPage, CorruptRecord | SqlError | StoreBroken> {
@@ -123,7 +123,7 @@ AND ${condition ?? sql`1 = 1`} ORDER BY r.trimmed_position`.values
   const replay: EventArchive["Service"]["replay"] = ({ after, filter }) =>
     Stream.unwrap(
       Effect.gen(function* () {
-        const compiled = yield* EventFilter.compileScoped(filter)
+        const compiled = yield* EventFilter.compile(filter)
         const start = after === undefined ? 0 : yield* Cursor.archivePosition(after, compiled.scope)
         const until = Math.max(yield* settings.reading(positionRows.head(sql)), start)
         return Stream.paginate(start, (from) =>
@@ -147,7 +147,7 @@ AND ${condition ?? sql`1 = 1`} ORDER BY r.trimmed_position`.values
 
 /** The items of a page, each notice of what was trimmed before the events that follow its place. */
 const itemsOf = (
-  filter: EventFilter.ScopedMatcher,
+  filter: EventFilter.CompiledFilter,
   events: ReadonlyArray<positionRows.Positioned>,
   truncated: ReadonlyArray<Truncated>,
 ): Array<ArchiveItem> => {

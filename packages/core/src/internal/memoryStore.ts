@@ -245,7 +245,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
    * What was trimmed is told at the place of its last position: there every reader whose cursor is before it comes by,
    * and nobody else.
    */
-  const truncatedBetween = (filter: EventFilter.ScopedMatcher, after: number, reached: number) => {
+  const truncatedBetween = (filter: EventFilter.CompiledFilter, after: number, reached: number) => {
     const items: Array<ArchiveTruncated & { readonly position: number }> = []
     for (const { envelopes, state, trimmedPosition } of trimmedRuns) {
       if (trimmedPosition <= after || trimmedPosition > reached || !filter.matchesRun(envelopes[0]!)) continue
@@ -254,7 +254,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     return items.toSorted((left, right) => left.position - right.position)
   }
 
-  const replayPage = (filter: EventFilter.ScopedMatcher, after: number, until: number) => {
+  const replayPage = (filter: EventFilter.CompiledFilter, after: number, until: number) => {
     const begin = indexAfter(after)
     const end = Math.min(begin + bounds.maxPageEvents, log.length)
     const reached = Math.max(end < log.length ? Math.min(logPositions[end]! - 1, until) : until, after)
@@ -286,7 +286,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     replay: ({ after, filter }) =>
       Stream.unwrap(
         Effect.gen(function* () {
-          const compiled = yield* EventFilter.compileScoped(filter)
+          const compiled = yield* EventFilter.compile(filter)
           const start = after === undefined ? 0 : yield* Cursor.archivePosition(after, compiled.scope)
           const until = Math.max(position, start)
           return Stream.paginate(start, (from) =>
