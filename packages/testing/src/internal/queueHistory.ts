@@ -44,7 +44,7 @@ export interface FrameShape {
   readonly skipped: number
 }
 
-export type Command =
+type Command =
   | { readonly _tag: "Offer"; readonly frames: ReadonlyArray<FrameShape> }
   | { readonly _tag: "Take" }
   /** The reader asks for more than there is, and waits. */
