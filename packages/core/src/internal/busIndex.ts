@@ -1,5 +1,5 @@
 /** Who wants a frame: subscribers by the most selective indexed field of their filters. */
-import type { Gap } from "../Envelope.ts"
+import type { Gap, Routing } from "../Envelope.ts"
 import type { IndexedField, Matcher } from "../EventFilter.ts"
 import type { RingFrame } from "./busRing.ts"
 
@@ -65,6 +65,19 @@ export class BusIndex {
       if (field === undefined) this.#others.delete(entry)
       else for (const value of filter[field]!) take(this.#buckets[field], value, entry)
     }
+  }
+
+  /** Whether offering a frame could find somebody; cheap, as mostly there is nobody. */
+  wants({ agentId, kind, runId, sessionId }: Routing): boolean {
+    if (this.#all.size === 0) return false
+    const { agentIds, kinds, runIds, sessionIds } = this.#buckets
+    return (
+      this.#others.size > 0 ||
+      runIds.has(runId) ||
+      (sessionId !== undefined && sessionIds.has(sessionId)) ||
+      (agentId !== undefined && agentIds.has(agentId)) ||
+      kinds.has(kind)
+    )
   }
 
   offer(frame: RingFrame): void {

@@ -1,8 +1,14 @@
-/** The recent frames of a bus: bounded by count and size, each frame of a run once. */
-import type { Frame } from "../Envelope.ts"
+/**
+ * The recent frames of a bus: bounded by count and size, each frame of a run once.
+ *
+ * Every event of a process goes through here, mostly with nobody listening, so nothing is kept per frame but what is there
+ * already: a frame is made again when somebody wants it.
+ */
+import * as Cursor from "../Cursor.ts"
+import type { EncodedEnvelope, Frame } from "../Envelope.ts"
 import { PositionSet } from "./positionSet.ts"
 
-/** A frame as the bus keeps it: one object, shared by everyone it is delivered to. */
+/** A frame as the bus hands it on: one object, shared by everyone it is delivered to. */
 export interface RingFrame extends Frame {
   /** 1, 2, 3 … in the order of arrival. */
   readonly place: number
@@ -11,18 +17,50 @@ export interface RingFrame extends Frame {
   readonly ahead: ReadonlyArray<number>
 }
 
-/** The seqs of a run's generation that are in the ring. */
-interface RunInRing {
-  readonly generation: string
-  readonly seqs: Set<number>
-}
-
 /** What a frame costs beside its event's JSON, in UTF-16 units. */
 const frameSize = 512
 
-const sizeOf = (frame: Frame): number => frame.envelope.event.length + frameSize
+const sizeOf = (envelope: EncodedEnvelope): number => envelope.event.length + frameSize
 
 const generationOf = (cursor: string): string => cursor.slice(cursor.indexOf("-") + 1)
+
+/** The seqs of a run's generation that are in the ring: nearly always a range. */
+class RunInRing {
+  readonly generation: string
+  count = 1
+  /** The end of the range. */
+  #last: number
+  /** Once seqs came out of order. */
+  #seqs: Set<number> | undefined
+
+  constructor(generation: string, seq: number) {
+    this.generation = generation
+    this.#last = seq
+  }
+
+  /** False: it is there already. */
+  add(seq: number): boolean {
+    if (this.#seqs === undefined) {
+      if (seq === this.#last + 1) {
+        this.#last = seq
+        this.count++
+        return true
+      }
+      if (seq <= this.#last && seq > this.#last - this.count) return false
+    }
+    this.#seqs ??= new Set(Array.from({ length: this.count }, (_, back) => this.#last - back))
+    if (this.#seqs.has(seq)) return false
+    this.#seqs.add(seq)
+    this.count++
+    return true
+  }
+
+  /** The oldest of a range leaves first. */
+  delete(seq: number): void {
+    this.#seqs?.delete(seq)
+    this.count--
+  }
+}
 
 export class BusRing {
   readonly seen: PositionSet
@@ -33,11 +71,16 @@ export class BusRing {
   size = 0
   /** What had arrived before the oldest frame. */
   before: Pick<RingFrame, "floor" | "ahead">
-  readonly #frames: Array<RingFrame | undefined> = []
   readonly #maxFrames: number
   readonly #maxSize: number
+  // A frame's parts, each at its place modulo the most there are; NaN stands for no number.
+  readonly #envelopes: Array<EncodedEnvelope | undefined> = []
+  readonly #runs: Array<RunInRing | undefined> = []
+  readonly #positions: Array<number> = []
+  readonly #floors: Array<number> = []
+  readonly #aheads: Array<ReadonlyArray<number> | undefined> = []
   /** By run; the generations of a run that was removed and is written again are apart. */
-  readonly #runs = new Map<string, Array<RunInRing>>()
+  readonly #byRun = new Map<string, Array<RunInRing>>()
 
   constructor(maxFrames: number, maxSize: number, position: number | undefined) {
     this.seen = new PositionSet(position)
@@ -52,70 +95,74 @@ export class BusRing {
 
   /** The frame at a place from `first` to before `next`. */
   at(place: number): RingFrame {
-    return this.#frames[place % this.#maxFrames]!
+    const slot = place % this.#maxFrames
+    const envelope = this.#envelopes[slot]!
+    const floor = this.#floors[slot]!
+    const position = this.#positions[slot]!
+    const frame: { -readonly [Field in keyof RingFrame]: RingFrame[Field] } = {
+      _tag: "Frame",
+      envelope,
+      cursor: Cursor.run(envelope.seq, this.#runs[slot]!.generation),
+      place,
+      floor: Number.isNaN(floor) ? undefined : floor,
+      ahead: this.#aheads[slot]!,
+    }
+    if (!Number.isNaN(position)) frame.position = position
+    return frame
   }
 
-  /** Takes a frame in; `undefined`: it is there already. */
-  add(frame: Frame): RingFrame | undefined {
-    if (!this.#enter(frame)) return undefined
-    if (frame.position !== undefined) this.seen.add(frame.position)
+  /** Takes a frame in; its place, or 0: it is there already. A frame larger than the ring leaves it at once. */
+  add({ cursor, envelope, position }: Frame): number {
+    const run = this.#enter(cursor, envelope)
+    if (run === undefined) return 0
+    if (position !== undefined) this.seen.add(position)
     const { ahead, floor } = this.seen
-    const place = this.next
-    const taken: RingFrame =
-      frame.position === undefined
-        ? { _tag: "Frame", envelope: frame.envelope, cursor: frame.cursor, place, floor, ahead }
-        : {
-            _tag: "Frame",
-            envelope: frame.envelope,
-            cursor: frame.cursor,
-            position: frame.position,
-            place,
-            floor,
-            ahead,
-          }
     if (this.length === this.#maxFrames) this.#evict()
-    this.next++
-    this.#frames[place % this.#maxFrames] = taken
-    this.size += sizeOf(taken)
-    // A frame larger than the ring is not kept at all.
+    const place = this.next++
+    const slot = place % this.#maxFrames
+    this.#envelopes[slot] = envelope
+    this.#runs[slot] = run
+    this.#positions[slot] = position ?? Number.NaN
+    this.#floors[slot] = floor ?? Number.NaN
+    this.#aheads[slot] = ahead
+    this.size += sizeOf(envelope)
+    return place
+  }
+
+  /** Drops the oldest frames until the rest fits. */
+  trim(): void {
     while (this.size > this.#maxSize) this.#evict()
-    return taken
   }
 
   #evict(): void {
     const slot = this.first++ % this.#maxFrames
-    const frame = this.#frames[slot]!
-    this.#frames[slot] = undefined
-    this.size -= sizeOf(frame)
-    this.before = frame
-    this.#leave(frame)
+    const envelope = this.#envelopes[slot]!
+    const run = this.#runs[slot]!
+    const floor = this.#floors[slot]!
+    this.before = { floor: Number.isNaN(floor) ? undefined : floor, ahead: this.#aheads[slot]! }
+    this.size -= sizeOf(envelope)
+    this.#envelopes[slot] = undefined
+    this.#runs[slot] = undefined
+    this.#aheads[slot] = undefined
+    run.delete(envelope.seq)
+    if (run.count === 0) this.#forget(envelope.runId, run)
   }
 
-  #enter({ cursor, envelope: { runId, seq } }: Frame): boolean {
-    const generation = generationOf(cursor)
-    const runs = this.#runs.get(runId)
-    if (runs === undefined) {
-      this.#runs.set(runId, [{ generation, seqs: new Set([seq]) }])
-      return true
-    }
-    for (const run of runs) {
-      if (run.generation !== generation) continue
-      if (run.seqs.has(seq)) return false
-      run.seqs.add(seq)
-      return true
-    }
-    runs.push({ generation, seqs: new Set([seq]) })
-    return true
+  #forget(runId: string, run: RunInRing): void {
+    const runs = this.#byRun.get(runId)!
+    if (runs.length === 1) this.#byRun.delete(runId)
+    else runs.splice(runs.indexOf(run), 1)
   }
 
-  #leave({ cursor, envelope: { runId, seq } }: Frame): void {
-    const runs = this.#runs.get(runId)!
-    const generation = generationOf(cursor)
-    const index = runs.findIndex((run) => run.generation === generation)
-    const { seqs } = runs[index]!
-    seqs.delete(seq)
-    if (seqs.size > 0) return
-    if (runs.length === 1) this.#runs.delete(runId)
-    else runs.splice(index, 1)
+  /** The run of a frame that isn't there yet. */
+  #enter(cursor: string, { runId, seq }: EncodedEnvelope): RunInRing | undefined {
+    const runs = this.#byRun.get(runId)
+    if (runs !== undefined) {
+      for (const run of runs) if (cursor.endsWith(run.generation)) return run.add(seq) ? run : undefined
+    }
+    const fresh = new RunInRing(generationOf(cursor), seq)
+    if (runs === undefined) this.#byRun.set(runId, [fresh])
+    else runs.push(fresh)
+    return fresh
   }
 }

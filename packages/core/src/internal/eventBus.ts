@@ -62,8 +62,10 @@ export const make = (config: Config): EventBus["Service"] => {
         index.gap(frame)
         continue
       }
-      const taken = ring.add(frame)
-      if (taken !== undefined) index.offer(taken)
+      const place = ring.add(frame)
+      if (place === 0) continue
+      if (index.wants(frame.envelope)) index.offer(ring.at(place))
+      ring.trim()
     }
   }
 
