@@ -141,9 +141,14 @@ export const burst: HubLaw = Law.make({
     yield* World.write(process.adapter, runId, yield* World.steps(1))
     const seen = yield* Effect.replicateEffect(Reader.follow(process, runId, Reader.plain), readers)
     yield* World.atOnce(() => seen.every(({ caughtUp }) => caughtUp.length === 1))
+    let stored = 1
     for (const events of bursts) {
       yield* World.write(process.adapter, runId, yield* World.steps(events))
+      stored += events
       if (events > hub.bufferEvents) reach("an overflow")
+      // What was lost at the end of the burst shows no hole: only the gap tells of it.
+      const arrived = yield* World.atOnce(() => seen.every(({ envelopes }) => envelopes.length === stored))
+      yield* Law.holds(arrived, `a burst of ${events} events was not repaired at once`)
     }
     yield* World.write(process.adapter, runId, [yield* World.done])
     yield* World.atOnce(() => seen.every(({ finishedAt }) => finishedAt !== undefined))
