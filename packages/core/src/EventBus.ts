@@ -221,8 +221,13 @@ export const feedFrom = Effect.fnUntraced(function* (
   const bus = yield* EventBus
   const adapter = yield* StreamAdapter
   const listen = adapter.subscribe(room, { capacity: feedCapacity })
-  const pump = (stream: Effect.Success<typeof listen>) => Stream.runForEachArray(stream, bus.publish)
-  const lost = bus.publish([{ _tag: "Gap", reason: "reconnected" }])
+  // Whatever a bus does to one batch, the next is taken in.
+  const publish = (frames: ReadonlyArray<Frame | Gap>): Effect.Effect<void> =>
+    Effect.suspend(() => bus.publish(frames)).pipe(
+      Effect.catchCause((cause) => Effect.logError("frames of a room were not published to the bus", cause)),
+    )
+  const pump = (stream: Effect.Success<typeof listen>) => Stream.runForEachArray(stream, publish)
+  const lost = publish([{ _tag: "Gap", reason: "reconnected" }])
   const again = Effect.flatMap(listen, (stream) => Effect.andThen(lost, pump(stream))).pipe(
     Effect.scoped,
     Effect.retry({ schedule: reconnect, while: isRetryable }),

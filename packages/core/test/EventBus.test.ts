@@ -70,6 +70,47 @@ describe("EventBus", () => {
     }).pipe(Effect.provide(Throughline.layerMemory())),
   )
 
+  it.effect("a bus whose publishing dies or never returns doesn't keep a run from being stored to its end", () =>
+    Effect.gen(function* () {
+      const working = yield* EventBus.EventBus
+      const store = yield* EventStore.EventStore
+      const ways = [() => Effect.die("boom"), () => Effect.never, () => assert.fail("boom")]
+      for (const [way, publish] of ways.entries()) {
+        const id = Envelope.RunId.make(`run-${way}`)
+        const recording = Effect.gen(function* () {
+          const bridge = yield* EventBridge.EventBridge
+          const events = Stream.map(Stream.make(line("one"), line("two"), end), (event) => ({ event }))
+          yield* bridge.record(vocabulary, { runId: id }, events)
+        }).pipe(
+          Effect.provide(EventBridge.layer()),
+          Effect.provideService(EventBus.EventBus, EventBus.EventBus.of({ ...working, publish })),
+        )
+        const fiber = yield* Effect.forkChild(recording, { startImmediately: true })
+        for (let second = 0; second < 90; second++) yield* TestClock.adjust("1 second")
+        yield* Fiber.join(fiber)
+        assert.strictEqual((yield* store.head(id)).lastSeq, 3)
+      }
+    }).pipe(Effect.provide(Throughline.layerMemory())),
+  )
+
+  it.effect("a bus whose publishing dies once is fed with what the room has next", () =>
+    Effect.gen(function* () {
+      const working = yield* EventBus.EventBus
+      const adapter = yield* StreamAdapter.StreamAdapter
+      let batches = 0
+      const publish: EventBus.EventBus["Service"]["publish"] = (frames) =>
+        batches++ === 0 ? Effect.die("boom") : working.publish(frames)
+      const live = yield* working.subscribeAll()
+      yield* EventBus.feedFrom({ _tag: "All" }).pipe(
+        Effect.provideService(EventBus.EventBus, EventBus.EventBus.of({ ...working, publish })),
+      )
+      yield* adapter.publish([{ _tag: "All" }], yield* append([line("one")]))
+      while (batches === 0) yield* Effect.yieldNow
+      yield* adapter.publish([{ _tag: "All" }], yield* append([line("two")]))
+      assert.deepStrictEqual(shape(yield* take(live, 1)), [2])
+    }).pipe(Effect.provide(Throughline.layerMemory())),
+  )
+
   it.effect("a run whose producer is gone ends on the bus with its will", () =>
     Effect.gen(function* () {
       const hub = yield* SubscriptionHub.SubscriptionHub

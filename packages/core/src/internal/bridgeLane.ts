@@ -242,17 +242,19 @@ export const make = (shared: Shared) => {
     )
   }
 
-  const publish = (lane: Lane, appended: AppendResult): Effect.Effect<void> =>
-    bus === undefined
-      ? publishToRooms(lane, appended)
-      : Effect.andThen(bus.publish(appended.frames), publishToRooms(lane, appended))
-
-  const publishToRooms = (lane: Lane, appended: AppendResult): Effect.Effect<void> =>
-    publishAppended(adapter, appended, shared.rooms).pipe(
+  /** Readers repair from the store; a live path that is down must not hold up what makes events durable. */
+  const atMost = (lane: Lane, where: string, publishing: Effect.Effect<void, unknown>): Effect.Effect<void> =>
+    publishing.pipe(
       Effect.timeout(shared.publishTimeout),
-      // Readers repair from the store; a live path that is down must not hold up what makes events durable.
-      Effect.catchCause((cause) => Effect.logDebug(`run ${lane.runId} was not published`, cause)),
+      Effect.catchCause((cause) => Effect.logDebug(`run ${lane.runId} was not published to ${where}`, cause)),
     )
+
+  const publish = (lane: Lane, appended: AppendResult): Effect.Effect<void> => {
+    const toRooms = atMost(lane, "its rooms", publishAppended(adapter, appended, shared.rooms))
+    if (bus === undefined) return toRooms
+    const toBus = Effect.suspend(() => bus.publish(appended.frames))
+    return Effect.andThen(atMost(lane, "the bus", toBus), toRooms)
+  }
 
   const stored = (lane: Lane, batch: Batch, appended: AppendResult): Effect.Effect<void> => {
     const events = batch.events.length
