@@ -112,6 +112,34 @@ describe("SubscriberQueue", () => {
     }).pipe(Effect.scoped),
   )
 
+  it.effect("a vocabulary that throws costs its subscriber merges, never the source or a frame's account", () =>
+    Effect.gen(function* () {
+      const throws = (): never => {
+        throw new Error("thrown by a vocabulary")
+      }
+      const { coalesce } = vocabulary
+      const broken = {
+        key: { ...vocabulary, coalesce: { ...coalesce!, key: throws } },
+        merge: { ...vocabulary, coalesce: { ...coalesce!, merge: throws } },
+        decode: { ...vocabulary, decode: throws },
+        encode: { ...vocabulary, encode: throws },
+      }
+      const seen: Record<string, unknown> = {}
+      for (const [what, each] of Object.entries(broken)) {
+        const queue = yield* SubscriberQueue.make({ capacity: 2, overflow: "summarize", vocabulary: each })
+        for (const one of [text(1), text(2), text(3), done(4), done(5)]) assert.isTrue(queue.offer(one))
+        queue.end()
+        seen[what] = shape(yield* Stream.runCollect(queue.stream))
+      }
+      assert.deepStrictEqual(seen, {
+        key: ["4 after 3 lost", 5],
+        merge: [1, 2, 3, 4, 5],
+        decode: ["4 after 3 lost", 5],
+        encode: ["4 after 3 lost", 5],
+      })
+    }).pipe(Effect.scoped),
+  )
+
   it.effect("a source that is read may wait for its reader: nothing is lost", () =>
     Effect.gen(function* () {
       const all = texts(1, 100)

@@ -39,6 +39,15 @@ interface Sized {
   readonly bytes: number
 }
 
+/** What a vocabulary answers; undefined where it throws, which is nothing the one who offers may be hit by. */
+const attempt = <A>(ask: () => A): A | undefined => {
+  try {
+    return ask()
+  } catch {
+    return undefined
+  }
+}
+
 /** An event that can be merged, and its coalesce key. */
 export interface Mergeable extends Sized {
   readonly key: string
@@ -58,7 +67,7 @@ export class Coalescer {
   #lastMergeable: Mergeable | undefined = undefined
   #lastEarlier: unknown = undefined
   #lastLater: unknown = undefined
-  #lastMerged: Sized = { event: undefined, bytes: 0 }
+  #lastMerged: Sized | undefined = undefined
 
   constructor(vocabulary: Vocabulary<unknown>) {
     this.#vocabulary = vocabulary
@@ -70,7 +79,7 @@ export class Coalescer {
     if (envelope === this.#lastRead) return this.#lastMergeable
     let known = this.#known.get(envelope)
     if (known === undefined) {
-      known = this.#decode(envelope) ?? "unmergeable"
+      known = attempt(() => this.#decode(envelope)) ?? "unmergeable"
       this.#known.set(envelope, known)
     }
     this.#lastRead = envelope
@@ -87,11 +96,13 @@ export class Coalescer {
     return key === undefined ? undefined : { event, bytes: bytesOf(event), key }
   }
 
-  /** The event for `earlier` and then `later`, two of one key. */
-  merge(earlier: unknown, later: unknown): Sized {
+  /** The event for `earlier` and then `later`, two of one key; undefined where the vocabulary throws. */
+  merge(earlier: unknown, later: unknown): Sized | undefined {
     if (earlier !== this.#lastEarlier || later !== this.#lastLater) {
-      const event = this.#coalesce!.merge(earlier, later)
-      this.#lastMerged = { event, bytes: bytesOf(event) }
+      this.#lastMerged = attempt(() => {
+        const event = this.#coalesce!.merge(earlier, later)
+        return { event, bytes: bytesOf(event) }
+      })
       this.#lastEarlier = earlier
       this.#lastLater = later
     }
@@ -100,9 +111,12 @@ export class Coalescer {
 
   /** The envelope with another event, where the vocabulary takes it. */
   print(envelope: EncodedEnvelope, event: unknown): EncodedEnvelope | undefined {
-    const encoded = this.#vocabulary.encode(event)
-    if (Result.isFailure(encoded)) return undefined
-    return { ...envelope, kind: this.#vocabulary.kind(event), event: encoded.success }
+    return attempt(() => {
+      const encoded = this.#vocabulary.encode(event)
+      return Result.isFailure(encoded)
+        ? undefined
+        : { ...envelope, kind: this.#vocabulary.kind(event), event: encoded.success }
+    })
   }
 }
 
@@ -148,18 +162,19 @@ export class Pending {
     return this.#key === later.#key && this.#first.runId === later.#first.runId
   }
 
-  /** Takes in the frame that follows; how many bytes more the node counts. */
-  add(frame: Frame, { event }: Mergeable): number {
+  /** Takes in the frame that follows; how many bytes more the node counts, undefined where they can't be merged. */
+  add(frame: Frame, { event }: Mergeable): number | undefined {
     return this.#join(frame, event, 1)
   }
 
-  /** Takes in the node that follows; how many bytes more this one counts. */
-  addNode(later: Pending): number {
+  /** Takes in the node that follows; how many bytes more this one counts, undefined where they can't be merged. */
+  addNode(later: Pending): number | undefined {
     return this.#join(later.#last, later.#event, later.#frames)
   }
 
-  #join(last: Frame, event: unknown, frames: number): number {
+  #join(last: Frame, event: unknown, frames: number): number | undefined {
     const merged = this.#coalescer.merge(this.#event, event)
+    if (merged === undefined) return undefined
     this.#event = merged.event
     this.#last = last
     this.#frames += frames

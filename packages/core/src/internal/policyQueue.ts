@@ -211,7 +211,8 @@ export class PolicyQueue {
     }
     const slots = this.#slots
     const last = slots[slots.length - 1]
-    if (last?._tag === "Pending" && last.accepts(frame, mergeable)) this.#pendingBytes += last.add(frame, mergeable)
+    const added = last?._tag === "Pending" && last.accepts(frame, mergeable) ? last.add(frame, mergeable) : undefined
+    if (added !== undefined) this.#pendingBytes += added
     else slots.push(this.#addNode(new Pending(coalescer, frame, mergeable)))
     this.#shrinkSummary()
   }
@@ -231,18 +232,21 @@ export class PolicyQueue {
     const slots = this.#slots
     const before = slots[index - 1]
     let node: Pending
-    if (before?._tag === "Pending" && before.accepts(frame, mergeable)) {
-      this.#pendingBytes += before.add(frame, mergeable)
+    const added =
+      before?._tag === "Pending" && before.accepts(frame, mergeable) ? before.add(frame, mergeable) : undefined
+    if (added !== undefined) {
+      this.#pendingBytes += added
       slots[index - 1] = undefined
-      node = before
+      node = before as Pending
     } else {
       node = this.#addNode(new Pending(coalescer, frame, mergeable))
       this.#convertedNodes++
     }
     slots[index] = node
     const after = slots[index + 1]
-    if (after?._tag === "Pending" && node.acceptsNode(after)) {
-      this.#pendingBytes += node.addNode(after) - after.bytes
+    const joined = after?._tag === "Pending" && node.acceptsNode(after) ? node.addNode(after) : undefined
+    if (after?._tag === "Pending" && joined !== undefined) {
+      this.#pendingBytes += joined - after.bytes
       this.waiting--
       this.#convertedNodes--
       slots[index] = undefined
