@@ -92,7 +92,10 @@ export interface BusPlace {
   readonly run: string | undefined
 }
 
-/** All positions up to `position`, and the ranges beyond it (`[first, last, first, last, …]`, rising). */
+/**
+ * All positions up to `position`, and the ranges beyond it (`[first, last, first, last, …]`, rising). The text of a cursor
+ * has room for some 40 to 70 ranges; of more it leaves out the newest, which are then read twice.
+ */
 export interface RepairPlace {
   readonly position: number
   readonly ahead: ReadonlyArray<number>

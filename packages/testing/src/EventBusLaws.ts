@@ -203,8 +203,14 @@ export const cursorTexts: BusLaw = Law.make({
     const written = cursors.map(({ place, scope }) => ({ place, scope, text: Cursor.encoder(scope)(place) }))
     for (const { place, scope, text } of written) {
       yield* Law.holds(/^[A-Za-z0-9._~-]{1,511}$/.test(text), `the cursor ${text} isn't url-safe text under 512`)
-      const decoded = Cursor.decode(text)
-      yield* Law.same("a cursor read again", Result.getOrUndefined(decoded), { scope, place })
+      const decoded = Result.getOrUndefined(Cursor.decode(text))
+      if (place._tag === "Archive" || place.repair === undefined) {
+        yield* Law.same("a cursor read again", decoded, { scope, place })
+        continue
+      }
+      yield* Law.holds(CursorText.isReadOf(decoded?.place, place), `${text} isn't the place it was written for`)
+      const read = decoded?.place._tag === "Bus" ? decoded.place.repair : undefined
+      yield* Law.same("the rest of a cursor read again", decoded, { scope, place: { ...place, repair: read } })
     }
     for (let n = 0; n < stringsPerCase; n++) {
       const { text } = written[n % written.length]!
@@ -280,34 +286,69 @@ export const repairedFromLive: BusLaw = Law.make({
   name: "a repaired subscription goes on from a live cursor with what the live one didn't get, each event once",
   history: Arbitrary.all({
     to: BusHistory.subscription,
-    before: BusHistory.commands({}),
-    after: BusHistory.commands({}),
+    before: BusHistory.commands({ foreign: 2 }),
+    after: BusHistory.commands({ foreign: 2 }),
+    // Every second event is another process's: past what a cursor can name.
+    holes: Generator.weighted([
+      [3, 0],
+      [1, 30],
+      [1, 70],
+      [1, 150],
+    ]),
     cut: Generator.int(0, 30),
-    ringFrames: Generator.int(1, 16),
+    late: Generator.boolean,
+    ringFrames: Generator.frequency([
+      [1, Generator.int(1, 16)],
+      [1, Generator.int(17, 1000)],
+    ]),
     elsewhere: Generator.boolean,
   }),
   size: 80,
   options: ({ ringFrames }) => ({ ringFrames }),
-  runs: 150,
-  property: Effect.fnUntraced(function* ({ after, before, cut, elsewhere, to }) {
+  runs: 200,
+  reaches: { "more holes than a cursor names": 0.1, "foreign events after the cursor": 0.15 },
+  property: Effect.fnUntraced(function* ({ after, before, cut, elsewhere, holes, late, ringFrames, to }, reach) {
     const world = yield* BusWorld.makeWorld
     const filter = BusHistory.filterOfSubscription(to)
     const live = yield* BusWorld.subscribe(to, { queue: roomy })
     for (const command of before) yield* world.play(command)
+    const playHoles = Effect.gen(function* () {
+      for (let hole = 0; hole < holes; hole++) {
+        yield* world.store([BusHistory.lastShapeOf(to)])
+        yield* world.finish(BusHistory.lastShapeOf(to))
+      }
+    })
+    if (!late) yield* playHoles
     const marker = yield* world.finish(BusHistory.lastShapeOf(to))
     const all = BusWorld.framesOf(yield* BusWorld.readTo(live, marker))
-    const had = all.slice(0, 1 + (cut % all.length))
+    // From the end, so that the holes are before the cursor.
+    const had = all.slice(0, all.length - (cut % all.length))
+    if (late) yield* playHoles
+    if (late && holes > 0) reach("foreign events after the cursor")
     for (const command of after) yield* world.play(command)
+    if (!late && holes > 64) reach("more holes than a cursor names")
     const given = had[had.length - 1]!.cursor
     const cursor = elsewhere ? yield* CursorText.elsewhere(given) : given
     const stream = yield* BusWorld.subscribeRepaired(to, cursor)
     yield* world.settle()
     const last = yield* world.finish(BusHistory.lastShapeOf(to))
     const rest = BusWorld.framesOf(yield* BusWorld.readTo(stream, last))
+    const stored = BusWorld.matching(world.stored, filter)
+    const both = [...BusWorld.idsOf(had), ...BusWorld.idsOf(rest)]
+    const known = new Set<string>(both)
     yield* Law.same(
-      "the events of both",
-      BusWorld.sorted([...BusWorld.idsOf(had), ...BusWorld.idsOf(rest)]),
-      BusWorld.sorted(BusWorld.matching(world.stored, filter)),
+      "what neither got",
+      stored.filter((id) => !known.has(id)),
+      [],
+    )
+    // With more holes than a cursor names there may be doubles, unless the ring has them all.
+    const mayDouble = holes > 64 && (elsewhere || ringFrames < 500)
+    if (!mayDouble) yield* Law.same("the events of both", BusWorld.sorted(both), BusWorld.sorted(stored))
+    const positions = rest.map(({ position }) => position!)
+    yield* Law.same(
+      "the positions",
+      positions,
+      Array.from(new Set(positions)).toSorted((left, right) => left - right),
     )
   }),
 })

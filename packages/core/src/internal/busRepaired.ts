@@ -46,7 +46,7 @@ class Reader {
   #mustRead = false
   /** The frame before which there is a hole that the archive was read for. */
   #readFor = 0
-  /** What the reader starts with, in the order of arrival. */
+  /** What the reader starts with, in the order of arrival: where frames have no positions. */
   #start: ReadonlyArray<RepairedItem>
 
   constructor(shared: Shared, target: Target, from: busLive.From | undefined) {
@@ -55,16 +55,17 @@ class Reader {
     this.#encode = Cursor.encoder(target.scope)
     const { ring } = shared
     this.#place = ring.next - 1
-    this.dealt = new PositionSet(ring.seen.floor, ring.seen.ahead)
+    this.dealt = ring.hadNow()
     this.#start = []
     if (from === undefined) return
     const { place } = from
     const repair = place._tag === "Archive" ? { position: place.position, ahead: [] } : place.repair
     const own = busLive.ownPlace(shared, place)
     if (own !== undefined && busLive.isInRing(shared, own)) {
-      if (own.order === "position" && repair !== undefined) {
+      if (repair !== undefined) {
         this.#place = own.place
-        this.dealt = new PositionSet(repair.position, repair.ahead)
+        // What had arrived by then the ring knows better than the text, which names so many holes and no more.
+        this.dealt = own.order === "arrival" ? ring.hadAt(own.place) : new PositionSet(repair.position, repair.ahead)
         return
       }
       this.#start = busLive

@@ -6,7 +6,7 @@
  */
 import * as Cursor from "../Cursor.ts"
 import type { EncodedEnvelope, Frame } from "../Envelope.ts"
-import { PositionSet } from "./positionSet.ts"
+import { PositionSet, union } from "./positionSet.ts"
 
 /** A frame as the bus hands it on: one object, shared by everyone it is delivered to. */
 export interface RingFrame extends Frame {
@@ -109,6 +109,37 @@ export class BusRing {
     }
     if (!Number.isNaN(position)) frame.position = position
     return frame
+  }
+
+  /**
+   * The positions that had arrived up to a place, from before the oldest frame on. Where more holes were open than a frame
+   * knows, the ring's own frames tell; what is older than they is taken for missing.
+   */
+  hadAt(place: number): PositionSet {
+    const { ahead, floor } = place < this.first ? this.before : this.at(place)
+    const known = new PositionSet(floor, ahead)
+    return floor === undefined || !known.isFull ? known : union(floor, ahead, this.#positionsTo(place))
+  }
+
+  /**
+   * What a reader that starts now has no interest in. A hole that was open before the oldest frame came is given up once
+   * there are more than a frame knows: else a bus that shares its store would read all of its past to every newcomer.
+   */
+  hadNow(): PositionSet {
+    const had = this.hadAt(this.next - 1)
+    if (!this.seen.isFull) return had
+    const positions = this.#positionsTo(this.next - 1)
+    if (positions.length > 0) had.raiseTo(positions.reduce((least, position) => Math.min(least, position)) - 1)
+    return had
+  }
+
+  #positionsTo(place: number): Array<number> {
+    const positions: Array<number> = []
+    for (let at = this.first; at <= place; at++) {
+      const position = this.#positions[at % this.#maxFrames]!
+      if (!Number.isNaN(position)) positions.push(position)
+    }
+    return positions
   }
 
   /** Takes a frame in; its place, or 0: it is there already. A frame larger than the ring leaves it at once. */

@@ -73,19 +73,16 @@ const repairText = (repair: RepairPlace | undefined): string => {
   if (repair === undefined) return "-"
   const { ahead, position } = repair
   if (ahead.length === 0) return `${position}`
-  const parts: Array<string> = []
-  let length = 0
-  let first = ahead.length
-  // The newest first: where not all of it fits, the oldest holes are given up.
-  for (let index = ahead.length - 2; index >= 0; index -= 2) {
-    const before = index === 0 ? position : ahead[index - 1]!
-    const hole = `_${ahead[index]! - before - 1}_${ahead[index + 1]! - ahead[index]! + 1}`
-    if (length + hole.length > maxRepairLength - 16) break
-    length += hole.length
-    parts.push(hole)
-    first = index
+  let text = `${position}`
+  let last = position
+  // The oldest first: where not all of it fits, what is there and newer is taken for missing, and may be read twice.
+  for (let index = 0; index < ahead.length; index += 2) {
+    const hole = `_${ahead[index]! - last - 1}_${ahead[index + 1]! - ahead[index]! + 1}`
+    if (text.length + hole.length > maxRepairLength) break
+    text += hole
+    last = ahead[index + 1]!
   }
-  return `${first === 0 ? position : ahead[first - 1]!}${parts.toReversed().join("")}`
+  return text
 }
 
 /** Writes cursors of one scope; the checksum of what they share is worked out once. */

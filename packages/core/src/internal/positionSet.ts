@@ -1,4 +1,7 @@
-/** Ranges kept beyond the floor; past it the oldest hole is given up: what was to fill it is not on its way any more. */
+/**
+ * Ranges kept beyond the floor; past it the newest are given up: what was there is taken for missing, so that it may be
+ * read twice. Never the other way round: a hole may be what another process stored.
+ */
 const maxRanges = 64
 
 const none: ReadonlyArray<number> = []
@@ -16,6 +19,11 @@ export class PositionSet {
   constructor(floor?: number, ahead: ReadonlyArray<number> = none) {
     this.floor = floor
     this.ahead = ahead
+  }
+
+  /** Whether more was added than is kept, perhaps. */
+  get isFull(): boolean {
+    return this.ahead.length === 2 * maxRanges
   }
 
   has(position: number): boolean {
@@ -43,6 +51,7 @@ export class PositionSet {
   }
 
   #insert(position: number, floor: number): void {
+    if (this.isFull && position > this.ahead.at(-1)! + 1) return
     const ranges = this.ahead.slice()
     let at = ranges.length
     while (at > 0 && ranges[at - 2]! > position) at -= 2
@@ -53,10 +62,28 @@ export class PositionSet {
     else if (joinsBefore) ranges[at - 1] = position
     else if (joinsAfter) ranges[at] = position
     else ranges.splice(at, 0, position, position)
+    if (ranges.length > 2 * maxRanges) ranges.length = 2 * maxRanges
     this.ahead = ranges
-    if (ranges[0] === floor + 1 || ranges.length > 2 * maxRanges) {
+    if (ranges[0] === floor + 1) {
       this.floor = ranges[1]!
       this.ahead = ranges.length === 2 ? none : ranges.slice(2)
     }
   }
+}
+
+/** The set of a floor, ranges beyond it and further positions, however many. */
+export const union = (floor: number, ahead: ReadonlyArray<number>, positions: ReadonlyArray<number>): PositionSet => {
+  const ranges = Array.from(positions, (position) => [position, position] as const)
+  for (let index = 0; index < ahead.length; index += 2) ranges.push([ahead[index]!, ahead[index + 1]!])
+  ranges.sort(([left], [right]) => left - right)
+  const joined: Array<number> = []
+  let end = floor
+  for (const [first, last] of ranges) {
+    if (last <= end) continue
+    if (first > end + 1) joined.push(first, last)
+    else if (joined.length > 0) joined[joined.length - 1] = last
+    else floor = last
+    end = last
+  }
+  return new PositionSet(floor, joined)
 }

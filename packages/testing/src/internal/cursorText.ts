@@ -21,17 +21,34 @@ const count = Generator.frequency([
   [1, evenly([0, 35, 36, 2 ** 31, 2 ** 32 + 1, Number.MAX_SAFE_INTEGER])],
 ])
 
-const ahead = Arbitrary.map(
-  Arbitrary.array(Arbitrary.all({ missing: Generator.int(1, 40), there: Generator.int(1, 40) }), { maxLength: 12 }),
-  (holes) => holes,
-)
+/** Holes that a cursor's text has room for, however wide they and what is between them are. */
+const roomForHoles = 40
+
+const hole = Arbitrary.all({ missing: Generator.int(1, 40), there: Generator.int(1, 40) })
+
+const ahead = Generator.frequency([
+  [3, Arbitrary.array(hole, { maxLength: 12 })],
+  [1, Arbitrary.array(hole, { minLength: roomForHoles, maxLength: 100 })],
+])
+
+/** What a text says where it has no room for all holes: it leaves out the newest of what is there. */
+export const isReadOf = (read: Cursor.Place | undefined, written: Cursor.Place): boolean => {
+  if (read?._tag !== "Bus" || written._tag !== "Bus" || !read.repair || !written.repair) return false
+  const { ahead: all, position } = written.repair
+  const { ahead: kept } = read.repair
+  return (
+    read.repair.position === position &&
+    kept.length >= Math.min(all.length, 2 * roomForHoles) &&
+    kept.every((end, index) => end === all[index])
+  )
+}
 
 /** A cursor and what it means. */
 export const cursor: Arbitrary.Arbitrary<{ readonly scope: Cursor.Scope; readonly place: Cursor.Place }> =
   Arbitrary.all({
     scope: anyScope,
     place: Generator.frequency<Cursor.Place>([
-      [1, Arbitrary.map(count, (position) => ({ _tag: "Archive", position }))],
+      [1, Arbitrary.map(count, (position): Cursor.Place => ({ _tag: "Archive", position }))],
       [
         3,
         Arbitrary.map(
