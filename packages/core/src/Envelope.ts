@@ -218,7 +218,10 @@ export const RepairPlace = Schema.Struct({
   runId: RunId,
   /** The run cursor to read that run after. */
   after: Schema.String,
-  /** The position to read the archive after, where the frame had one; it covers every run the subscriber follows. */
+  /**
+   * The position to read the archive after, where the frames had one: below that of every frame lost, and every frame
+   * offered since the subscriber was detached, whatever their order and run. Some frames after it may have been received.
+   */
   position: Schema.optionalKey(Schema.Int),
   /** Of a subscriber of the bus: the bus cursor of the frame it got before, which the same subscription goes on from. */
   cursor: Schema.optionalKey(Schema.String),

@@ -171,7 +171,7 @@ class Subscriber<E> {
 
   readonly offer = (frame: Frame): boolean => {
     const queue = this.#queue
-    if (this.#ending !== undefined || queue.detached !== undefined) return false
+    if (this.#ending !== undefined) return false
     queue.offer(frame)
     if (this.#waiting !== undefined) this.#wake()
     return queue.detached === undefined
@@ -180,10 +180,7 @@ class Subscriber<E> {
   readonly offerAll = (frames: ReadonlyArray<Frame>): boolean => {
     const queue = this.#queue
     if (this.#ending !== undefined) return false
-    for (const frame of frames) {
-      if (queue.detached !== undefined) break
-      queue.offer(frame)
-    }
+    for (const frame of frames) queue.offer(frame)
     if (this.#waiting !== undefined) this.#wake()
     return queue.detached === undefined
   }
@@ -243,7 +240,8 @@ class Subscriber<E> {
   #overflow(): Overflow {
     const queue = this.#queue
     const notice = queue.rest()?.notice
-    const fields = notice === undefined ? { repair: queue.lastPlace } : { notice, repair: notice.repair }
+    const repair = queue.repair(notice)
+    const fields = notice === undefined ? { repair } : { notice, repair }
     return queue.detached === "TerminalOverflow" ? new TerminalOverflow(fields) : new SubscriberOverflow(fields)
   }
 }

@@ -112,6 +112,27 @@ describe("SubscriberQueue", () => {
     }).pipe(Effect.scoped),
   )
 
+  const at = (run: string, position: number, event: AgentEvents.AgentEvent): Envelope.Frame => {
+    const made = frame(1, event)
+    return { ...made, position, envelope: { ...made.envelope, runId: Envelope.RunId.make(run) } }
+  }
+
+  it.effect("a repair's position is before all that was missed, whatever the order of positions", () =>
+    Effect.gen(function* () {
+      const delta = { _tag: "TextDelta", messageId: "m", text: "x" } as const
+      const end = { _tag: "ApprovalResolved", approvalId: "a", decision: "approved" } as const
+      const lossy = yield* SubscriberQueue.make({ capacity: 1, terminalReserve: 0 })
+      lossy.offerAll([at("c", 1, delta), at("a", 3, delta), at("b", 2, delta)])
+      lossy.end()
+      const items = yield* Stream.runCollect(lossy.stream)
+      assert.strictEqual(items[1]?.notice?.repair.position, 1)
+      const full = yield* SubscriberQueue.make({ capacity: 1, terminalReserve: 0 })
+      full.offerAll([at("c", 1, end), at("a", 3, end), at("b", 2, end)])
+      const error = yield* Effect.flip(Stream.runDrain(full.stream))
+      assert.strictEqual(error.repair.position, 1)
+    }).pipe(Effect.scoped),
+  )
+
   it.effect("a vocabulary that throws costs its subscriber merges, never the source or a frame's account", () =>
     Effect.gen(function* () {
       const throws = (): never => {

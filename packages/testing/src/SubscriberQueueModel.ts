@@ -34,6 +34,8 @@ export interface Model {
   /** Lost after the last frame delivered and before `entries`. */
   readonly unreported: ReadonlyArray<LostFrame>
   readonly detached: "SubscriberOverflow" | "TerminalOverflow" | undefined
+  /** Offered once it was detached. */
+  readonly refused: ReadonlyArray<Frame>
 }
 
 /** How a detached stream fails. */
@@ -43,7 +45,7 @@ export interface ModelFailure {
   readonly repair: RepairPlace
 }
 
-export const empty: Model = { entries: [], unreported: [], detached: undefined }
+export const empty: Model = { entries: [], unreported: [], detached: undefined, refused: [] }
 
 type Test = (frame: Frame) => boolean
 const isProgress: Test = ({ envelope }) => envelope.delivery === "progress"
@@ -160,7 +162,7 @@ const makeRoom = <E>(model: Model, frame: Frame, options: ModelOptions<E>): Mode
 }
 
 export const offer = <E>(model: Model, frame: Frame, options: ModelOptions<E>): Model => {
-  if (model.detached !== undefined) return model
+  if (model.detached !== undefined) return { ...model, refused: [...model.refused, frame] }
   if (fits(model, frame, options)) return enqueue(model, frame)
   const roomy = makeRoom(model, frame, options)
   const detached = options.overflow === "failSubscriber" ? ("SubscriberOverflow" as const) : undefined
@@ -172,11 +174,13 @@ export const offer = <E>(model: Model, frame: Frame, options: ModelOptions<E>): 
   return { ...drop(model, frame), detached }
 }
 
-const placeAt = (frame: Frame, back: 0 | 1): RepairPlace => {
+/** Reads the run on after a frame or, `back` 1, from it on; and the archive so that all of `missing` are read. */
+const placeAt = (frame: Frame, back: 0 | 1, missing: ReadonlyArray<Frame>): RepairPlace => {
   const [seq, generation] = frame.cursor.split("-")
   const after = `${Number(seq) - back}-${generation}`
   const { runId } = frame.envelope
-  return frame.position === undefined ? { runId, after } : { runId, after, position: frame.position - back }
+  const positions = missing.flatMap(({ position }) => (position === undefined ? [] : [position]))
+  return positions.length === 0 ? { runId, after } : { runId, after, position: Math.min(...positions) - 1 }
 }
 
 const noticeOf = (frames: ReadonlyArray<LostFrame>, policy: OverflowPolicy): OverflowNotice | undefined => {
@@ -191,7 +195,11 @@ const noticeOf = (frames: ReadonlyArray<LostFrame>, policy: OverflowPolicy): Ove
     kinds,
     first: first.frame.cursor,
     last: frames.at(-1)!.frame.cursor,
-    repair: placeAt(first.frame, 1),
+    repair: placeAt(
+      first.frame,
+      1,
+      frames.map(({ frame }) => frame),
+    ),
     terminalsSurvived: !frames.some(({ frame }) => isTerminal(frame)),
   }
 }
@@ -232,12 +240,14 @@ export const take = <E>(
 /** Whether a reader has something to take. */
 export const isWaiting = (model: Model): boolean => model.entries.some(({ _tag }) => _tag !== "Lost")
 
+const missing = (model: Model): ReadonlyArray<LostFrame> => [
+  ...model.unreported,
+  ...model.entries.flatMap((entry) => (entry._tag === "Lost" ? entry.lost : [])),
+]
+
 /** What a drained stream reports as it ends: what was lost since the last frame. */
 export const rest = <E>(model: Model, options: ModelOptions<E>): OverflowNotice | undefined =>
-  noticeOf(
-    [...model.unreported, ...model.entries.flatMap((entry) => (entry._tag === "Lost" ? entry.lost : []))],
-    options.overflow,
-  )
+  noticeOf(missing(model), options.overflow)
 
 /** How a detached and drained stream fails; `last` is the last frame that the subscriber received. */
 export const failure = <E>(
@@ -246,6 +256,8 @@ export const failure = <E>(
   last: Frame | undefined,
 ): ModelFailure | undefined => {
   if (model.detached === undefined) return undefined
-  const notice = rest(model, options)
-  return { _tag: model.detached, notice, repair: notice?.repair ?? placeAt(last!, 0) }
+  const lost = missing(model)
+  const unread = [...lost.map(({ frame }) => frame), ...model.refused]
+  const repair = placeAt(lost[0]?.frame ?? last!, lost.length === 0 ? 0 : 1, unread)
+  return { _tag: model.detached, notice: rest(model, options), repair }
 }

@@ -1,4 +1,4 @@
-import type { Frame, OverflowNotice, OverflowPolicy, RepairPlace, Routing, RunId } from "../Envelope.ts"
+import type { Frame, OverflowNotice, OverflowPolicy, RepairPlace, RunId } from "../Envelope.ts"
 
 type Reason = OverflowNotice["reason"]
 
@@ -11,64 +11,55 @@ export interface Place {
   readonly runId: RunId
   readonly seq: number
   readonly cursor: string
-  readonly position: number | undefined
 }
 
-export const placeOf = ({ cursor, envelope, position }: Frame): Place => ({
-  runId: envelope.runId,
-  seq: envelope.seq,
-  cursor,
-  position,
-})
+export const placeOf = ({ cursor, envelope }: Frame): Place => ({ runId: envelope.runId, seq: envelope.seq, cursor })
 
-/** Reads on after a place. */
-export const repairAfter = ({ cursor, position, runId }: Place): RepairPlace =>
-  position === undefined ? { runId, after: cursor } : { runId, after: cursor, position }
+/** Reads on after a place. Positions need not rise in the order of arrival, so none says what is still to come. */
+export const repairAfter = ({ cursor, runId }: Place): RepairPlace => ({ runId, after: cursor })
 
-/** Reads from a place on, its frame included. */
-const repairFrom = ({ cursor, position, runId, seq }: Place): RepairPlace => {
-  const after = `${seq - 1}${cursor.slice(cursor.indexOf("-"))}`
-  return position === undefined ? { runId, after } : { runId, after, position: position - 1 }
-}
+/** The lower position; none where one has none, as no position then covers both. */
+export const lower = (left: number | undefined, right: number | undefined): number | undefined =>
+  left === undefined || right === undefined ? undefined : Math.min(left, right)
 
 /** Frames lost between two that are delivered: counted and named, not kept. */
 export class Loss {
   readonly _tag = "Loss"
-  readonly #reason: Reason
+  #reason: Reason
   readonly #first: Place
   #last: string
-  #frames: number
+  #frames = 1
   #terminals: boolean
+  /** The lowest of all, which need not be the first one's. */
+  #position: number | undefined
   readonly #kind: string
   /** Absent while all are of one kind. */
   #kinds: Map<string, number> | undefined = undefined
 
-  /** Loses one frame, or the `frames` from `first` to the cursor `last` that merged into one. */
-  constructor(first: Place, reason: Reason, envelope: Routing, last = first.cursor, frames = 1) {
-    this.#first = first
+  /** Loses one frame. */
+  constructor(frame: Frame, reason: Reason) {
+    const { envelope } = frame
+    this.#first = placeOf(frame)
     this.#reason = reason
-    this.#last = last
-    this.#frames = frames
+    this.#last = frame.cursor
+    this.#position = frame.position
     this.#terminals = envelope.delivery === "terminal"
     this.#kind = envelope.kind
   }
 
   /** Loses the frame that follows. */
-  add({ cursor, envelope }: Frame): void {
-    this.addFrames(envelope, cursor, 1)
-  }
-
-  /** Loses `frames` that follow, merged into one. */
-  addFrames(envelope: Routing, cursor: string, frames: number): void {
+  add({ cursor, envelope, position }: Frame): void {
     this.#last = cursor
-    if (envelope.delivery === "terminal") this.#terminals = true
-    this.#count(envelope.kind, frames)
+    this.#terminals ||= envelope.delivery === "terminal"
+    this.#position = lower(this.#position, position)
+    this.#count(envelope.kind, 1)
   }
 
   /** Takes in the loss that follows. */
   join(later: Loss): void {
     this.#last = later.#last
     this.#terminals ||= later.#terminals
+    this.#position = lower(this.#position, later.#position)
     if (later.#kinds === undefined) this.#count(later.#kind, later.#frames)
     else for (const [kind, frames] of later.#kinds) this.#count(kind, frames)
   }
@@ -81,6 +72,19 @@ export class Loss {
     this.#kinds.set(name, (this.#kinds.get(name) ?? 0) + frames)
   }
 
+  /** Reads from the first frame lost on, and every other one lost with it. */
+  get #repair(): RepairPlace {
+    const { cursor, runId, seq } = this.#first
+    const after = `${seq - 1}${cursor.slice(cursor.indexOf("-"))}`
+    return this.#position === undefined ? { runId, after } : { runId, after, position: this.#position - 1 }
+  }
+
+  /** The same frames, lost for another reason. */
+  because(reason: Reason): Loss {
+    this.#reason = reason
+    return this
+  }
+
   notice(policy: OverflowPolicy): OverflowNotice {
     return {
       policy,
@@ -89,7 +93,7 @@ export class Loss {
       kinds: this.#kinds === undefined ? { [this.#kind]: this.#frames } : Object.fromEntries(this.#kinds),
       first: this.#first.cursor,
       last: this.#last,
-      repair: repairFrom(this.#first),
+      repair: this.#repair,
       terminalsSurvived: !this.#terminals,
     }
   }

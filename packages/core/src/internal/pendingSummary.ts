@@ -2,9 +2,9 @@
  * The pending summary: progress frames that can't stay in a full queue, merged as events, printed when they are delivered.
  */
 import * as Result from "effect/Result"
-import type { EncodedEnvelope, Frame } from "../Envelope.ts"
+import type { EncodedEnvelope, Frame, RunId } from "../Envelope.ts"
 import type { Coalesce, Vocabulary } from "../Vocabulary.ts"
-import { Loss, type Place, placeOf } from "./loss.ts"
+import { Loss } from "./loss.ts"
 
 /** What a pending frame costs besides its event: its envelope, its place, and what merging leaves for a while. */
 const nodeBytes = 1024
@@ -137,7 +137,10 @@ export class Pending {
   bytes: number
   readonly #coalescer: Coalescer
   readonly #key: string
-  readonly #first: Place
+  readonly #runId: RunId
+  readonly #firstSeq: number
+  /** What is lost if the node is. */
+  readonly #loss: Loss
   #last: Frame
   #event: unknown
   #frames = 1
@@ -146,7 +149,9 @@ export class Pending {
   constructor(coalescer: Coalescer, frame: Frame, { bytes, event, key }: Mergeable) {
     this.#coalescer = coalescer
     this.#key = key
-    this.#first = placeOf(frame)
+    this.#runId = frame.envelope.runId
+    this.#firstSeq = frame.envelope.seq
+    this.#loss = new Loss(frame, "summaryFull")
     this.#last = frame
     this.#event = event
     this.bytes = nodeBytes + bytes + 2 * frame.envelope.event.length
@@ -154,22 +159,26 @@ export class Pending {
 
   /** Whether a frame that follows may join. */
   accepts(frame: Frame, { key }: Mergeable): boolean {
-    return this.#key === key && this.#first.runId === frame.envelope.runId
+    return this.#key === key && this.#runId === frame.envelope.runId
   }
 
   /** Whether the node that follows may join. */
   acceptsNode(later: Pending): boolean {
-    return this.#key === later.#key && this.#first.runId === later.#first.runId
+    return this.#key === later.#key && this.#runId === later.#runId
   }
 
   /** Takes in the frame that follows; how many bytes more the node counts, undefined where they can't be merged. */
   add(frame: Frame, { event }: Mergeable): number | undefined {
-    return this.#join(frame, event, 1)
+    const added = this.#join(frame, event, 1)
+    if (added !== undefined) this.#loss.add(frame)
+    return added
   }
 
   /** Takes in the node that follows; how many bytes more this one counts, undefined where they can't be merged. */
   addNode(later: Pending): number | undefined {
-    return this.#join(later.#last, later.#event, later.#frames)
+    const added = this.#join(later.#last, later.#event, later.#frames)
+    if (added !== undefined) this.#loss.join(later.#loss)
+    return added
   }
 
   #join(last: Frame, event: unknown, frames: number): number | undefined {
@@ -188,13 +197,7 @@ export class Pending {
   }
 
   lose(reason: "summaryFull" | "notMergeable"): Loss {
-    return new Loss(this.#first, reason, this.#last.envelope, this.#last.cursor, this.#frames)
-  }
-
-  /** Puts its frames into the loss before it. */
-  loseInto(before: Loss): void {
-    const { envelope, cursor } = this.#last
-    before.addFrames(envelope, cursor, this.#frames)
+    return this.#loss.because(reason)
   }
 
   /** The frame to deliver; undefined where the vocabulary refuses what it merged itself. */
@@ -206,7 +209,7 @@ export class Pending {
     return {
       ...last,
       envelope,
-      merged: { firstSeq: this.#first.seq, lastSeq: envelope.seq, frames: this.#frames },
+      merged: { firstSeq: this.#firstSeq, lastSeq: envelope.seq, frames: this.#frames },
     }
   }
 }

@@ -13,7 +13,7 @@
  * later is behind it. Slots that were left are cleared away when they are the most of all.
  */
 import type { Frame, Gap, OverflowNotice, OverflowPolicy, RepairPlace } from "../Envelope.ts"
-import { Loss, type Place, placeOf, repairAfter } from "./loss.ts"
+import { Loss, lower, type Place, placeOf, repairAfter } from "./loss.ts"
 import { type Coalescer, Pending } from "./pendingSummary.ts"
 
 /** `undefined`: what was here has joined what follows. */
@@ -57,6 +57,8 @@ export class PolicyQueue {
   #tailMark = 0
   #pendingBytes = 0
   #lastPlace: Place | undefined = undefined
+  /** The lowest position that was offered once it was detached. */
+  #refused: number | undefined = Infinity
   readonly #capacity: number
   /** The most non-terminals. */
   readonly #room: number
@@ -69,6 +71,10 @@ export class PolicyQueue {
   }
 
   offer(frame: Frame): void {
+    if (this.detached !== undefined) {
+      this.#refused = lower(this.#refused, frame.position)
+      return
+    }
     const { delivery } = frame.envelope
     if (this.#queued < this.#capacity && (delivery === "terminal" || this.#progress + this.#normal < this.#room)) {
       this.#push(frame)
@@ -172,7 +178,7 @@ export class PolicyQueue {
 
   #evict(index: number): void {
     const frame = this.#remove(index)
-    this.#lose(index, new Loss(placeOf(frame), "queueFull", frame.envelope))
+    this.#lose(index, new Loss(frame, "queueFull"))
   }
 
   /** The oldest progress frame makes room, by the policy's way. */
@@ -186,7 +192,7 @@ export class PolicyQueue {
     const slots = this.#slots
     const last = slots[slots.length - 1]
     if (last?._tag === "Loss") last.add(frame)
-    else slots.push(new Loss(placeOf(frame), reason, frame.envelope))
+    else slots.push(new Loss(frame, reason))
   }
 
   /** Puts a loss into a slot; a loss right before it comes along, so that those of a row are one. */
@@ -226,7 +232,7 @@ export class PolicyQueue {
     const { coalescer } = this.#options
     const mergeable = coalescer?.read(frame.envelope)
     if (coalescer === undefined || mergeable === undefined) {
-      this.#lose(index, new Loss(placeOf(frame), "notMergeable", frame.envelope))
+      this.#lose(index, new Loss(frame, "notMergeable"))
       return
     }
     const slots = this.#slots
@@ -283,7 +289,7 @@ export class PolicyQueue {
     const before = this.#slots[index - 1]
     // Most nodes that are lost follow one that is; that one's loss takes them in.
     if (before?._tag === "Loss") {
-      node.loseInto(before)
+      before.join(node.lose("summaryFull"))
       this.#slots[index - 1] = undefined
       this.#slots[index] = before
     } else this.#slots[index] = node.lose("summaryFull")
@@ -377,8 +383,10 @@ export class PolicyQueue {
     return { _tag: "Gap", reason: "overflow", notice: loss.notice(this.#options.overflow) }
   }
 
-  /** Where a detached subscriber goes on that has received everything. */
-  get lastPlace(): RepairPlace {
-    return repairAfter(this.#lastPlace!)
+  /** Where a detached subscriber goes on that has received everything and the notice. */
+  repair(notice: OverflowNotice | undefined): RepairPlace {
+    const { position: lost, ...place } = notice === undefined ? repairAfter(this.#lastPlace!) : notice.repair
+    const missed = notice === undefined ? this.#refused : lower(this.#refused, lost === undefined ? lost : lost + 1)
+    return missed === undefined || missed === Infinity ? place : { ...place, position: missed - 1 }
   }
 }

@@ -28,9 +28,12 @@ export const vocabulary: Vocabulary.Vocabulary<QueueEvent> = Vocabulary.make<Que
   delivery: (event) => (event._tag === "Done" || event._tag === "Ended" ? "terminal" : deliveries[event._tag]),
   endsRun: (event) => (event._tag === "Ended" ? "completed" : undefined),
   coalesce: {
-    key: (event) => (event._tag === "Text" ? event.of : event._tag === "Total" ? "total" : undefined),
-    merge: (earlier, later) =>
-      earlier._tag === "Text" && later._tag === "Text" ? { ...later, text: earlier.text + later.text } : later,
+    // A total joins the text of "b" it stands beside: what merges need not be of one kind.
+    key: (event) => (event._tag === "Text" ? event.of : event._tag === "Total" ? "b" : undefined),
+    merge: (earlier, later) => {
+      if (earlier._tag !== "Text") return later
+      return later._tag === "Text" ? { ...later, text: earlier.text + later.text } : earlier
+    },
   },
   abandoned: () => ({ _tag: "Ended" }),
 })
@@ -144,7 +147,9 @@ export const frameMaker = (positioned: boolean): ((shape: FrameShape) => Frame) 
   let number = 0
   return (shape) => {
     const seq = (seqs[shape.run]! += 1 + shape.skipped)
-    const position = ++number
+    number++
+    // Positions rise within a run; of two runs, one arrives behind the other.
+    const position = 2 * number + (shape.run === 0 ? 10 : 3)
     const encoded = Result.getOrThrow(
       Vocabulary.encodeWith(vocabulary, { event: eventOf(shape, number) }, eventId, "2026-01-31T09:30:00.000Z"),
     )
