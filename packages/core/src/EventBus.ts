@@ -144,8 +144,9 @@ export class EventBus extends Context.Service<
   EventBus,
   {
     /**
-     * Hands stored frames to the subscribers they match, in the order given; never waits. A frame whose run, generation
-     * and seq the ring has already is left out. A `Gap` goes to everybody.
+     * Hands stored frames to the subscribers they match, in the order given; never waits. A frame that was
+     * taken in before is left out, for the 8,192 runs that were published last (or as many as the ring has frames). Of a
+     * run in which over 1,024 seqs are missing, the older ones may come again. A `Gap` goes to everybody.
      */
     readonly publish: (frames: ReadonlyArray<Frame | Gap>) => Effect.Effect<void>
     readonly subscribeAll: Subscribe<[]>
@@ -212,7 +213,8 @@ const isRetryable = (error: { readonly _tag: string; readonly isRetryable?: bool
 
 /**
  * Publishes what arrives in a room of the adapter, until the scope closes: so a process sees runs that it doesn't
- * produce. What the bus has already is left out, so a process may feed the rooms that it publishes to itself.
+ * produce. What the bus took in before is left out, as `publish` says, so a process may feed the rooms that it publishes to
+ * itself, however far they lag.
  *
  * Returns once it listens. When the room goes down it is listened to again, with a `Gap` to everybody; it is given up,
  * with an error in the log, when the adapter says that trying again can't help.

@@ -80,8 +80,10 @@ export const scoped: BusLaw = Law.make({
       minLength: 1,
       maxLength: 4,
     }),
+    ringFrames: Generator.int(1, 20),
   }),
   size: 60,
+  options: ({ ringFrames }) => ({ ringFrames }),
   reaches: { "a frame": 0.4, "a frame it doesn't want": 0.3 },
   property: Effect.fnUntraced(function* ({ commands, subscribers }, reach) {
     const world = yield* BusWorld.makeWorld

@@ -1,11 +1,12 @@
 /**
- * The recent frames of a bus: bounded by count and size, each frame of a run once.
+ * The recent frames of a bus: bounded by count and size. A frame that was taken in before is left out.
  *
  * Every event of a process goes through here, mostly with nobody listening, so nothing is kept per frame but what is there
  * already: a frame is made again when somebody wants it.
  */
 import * as Cursor from "../Cursor.ts"
 import type { EncodedEnvelope, Frame } from "../Envelope.ts"
+import { BusTaken, type RunTaken } from "./busTaken.ts"
 import { PositionSet, union } from "./positionSet.ts"
 
 /** A frame as the bus hands it on: one object, shared by everyone it is delivered to. */
@@ -22,45 +23,8 @@ const frameSize = 512
 
 const sizeOf = (envelope: EncodedEnvelope): number => envelope.event.length + frameSize
 
-const generationOf = (cursor: string): string => cursor.slice(cursor.indexOf("-") + 1)
-
-/** The seqs of a run's generation that are in the ring: nearly always a range. */
-class RunInRing {
-  readonly generation: string
-  count = 1
-  /** The end of the range. */
-  #last: number
-  /** Once seqs came out of order. */
-  #seqs: Set<number> | undefined
-
-  constructor(generation: string, seq: number) {
-    this.generation = generation
-    this.#last = seq
-  }
-
-  /** False: it is there already. */
-  add(seq: number): boolean {
-    if (this.#seqs === undefined) {
-      if (seq === this.#last + 1) {
-        this.#last = seq
-        this.count++
-        return true
-      }
-      if (seq <= this.#last && seq > this.#last - this.count) return false
-    }
-    this.#seqs ??= new Set(Array.from({ length: this.count }, (_, back) => this.#last - back))
-    if (this.#seqs.has(seq)) return false
-    this.#seqs.add(seq)
-    this.count++
-    return true
-  }
-
-  /** The oldest of a range leaves first. */
-  delete(seq: number): void {
-    this.#seqs?.delete(seq)
-    this.count--
-  }
-}
+/** Runs at least that are told from what comes again, however small the ring is. */
+const minRuns = 8192
 
 export class BusRing {
   readonly seen: PositionSet
@@ -75,18 +39,18 @@ export class BusRing {
   readonly #maxSize: number
   // A frame's parts, each at its place modulo the most there are; NaN stands for no number.
   readonly #envelopes: Array<EncodedEnvelope | undefined> = []
-  readonly #runs: Array<RunInRing | undefined> = []
+  readonly #runs: Array<RunTaken | undefined> = []
   readonly #positions: Array<number> = []
   readonly #floors: Array<number> = []
   readonly #aheads: Array<ReadonlyArray<number> | undefined> = []
-  /** By run; the generations of a run that was removed and is written again are apart. */
-  readonly #byRun = new Map<string, Array<RunInRing>>()
+  readonly #taken: BusTaken
 
   constructor(maxFrames: number, maxSize: number, position: number | undefined) {
     this.seen = new PositionSet(position)
     this.before = { floor: position, ahead: [] }
     this.#maxFrames = maxFrames
     this.#maxSize = maxSize
+    this.#taken = new BusTaken(Math.max(minRuns, maxFrames))
   }
 
   get length(): number {
@@ -142,9 +106,9 @@ export class BusRing {
     return positions
   }
 
-  /** Takes a frame in; its place, or 0: it is there already. A frame larger than the ring leaves it at once. */
+  /** Takes a frame in; its place, or 0: it was taken in before. A frame larger than the ring leaves it at once. */
   add({ cursor, envelope, position }: Frame): number {
-    const run = this.#enter(cursor, envelope)
+    const run = this.#taken.add(cursor, envelope)
     if (run === undefined) return 0
     if (position !== undefined) this.seen.add(position)
     const { ahead, floor } = this.seen
@@ -168,32 +132,11 @@ export class BusRing {
   #evict(): void {
     const slot = this.first++ % this.#maxFrames
     const envelope = this.#envelopes[slot]!
-    const run = this.#runs[slot]!
     const floor = this.#floors[slot]!
     this.before = { floor: Number.isNaN(floor) ? undefined : floor, ahead: this.#aheads[slot]! }
     this.size -= sizeOf(envelope)
     this.#envelopes[slot] = undefined
     this.#runs[slot] = undefined
     this.#aheads[slot] = undefined
-    run.delete(envelope.seq)
-    if (run.count === 0) this.#forget(envelope.runId, run)
-  }
-
-  #forget(runId: string, run: RunInRing): void {
-    const runs = this.#byRun.get(runId)!
-    if (runs.length === 1) this.#byRun.delete(runId)
-    else runs.splice(runs.indexOf(run), 1)
-  }
-
-  /** The run of a frame that isn't there yet. */
-  #enter(cursor: string, { runId, seq }: EncodedEnvelope): RunInRing | undefined {
-    const runs = this.#byRun.get(runId)
-    if (runs !== undefined) {
-      for (const run of runs) if (cursor.endsWith(run.generation)) return run.add(seq) ? run : undefined
-    }
-    const fresh = new RunInRing(generationOf(cursor), seq)
-    if (runs === undefined) this.#byRun.set(runId, [fresh])
-    else runs.push(fresh)
-    return fresh
   }
 }

@@ -68,7 +68,6 @@ class BusWorld {
         return this.publish(frames)
       }
       case "Again":
-        // The ring is told only what it has; what it no longer has may come twice.
         return this.#bus.publish(this.published.slice(-command.back, this.published.length))
     }
   }
