@@ -118,8 +118,11 @@ export interface SubscriberQueue<in E = never, out Failure = E | Overflow> {
   readonly offer: (frame: Frame) => boolean
   /** Offers frames in their order, as {@link SubscriberQueue.offer} does. */
   readonly offerAll: (frames: ReadonlyArray<Frame>) => boolean
-  /** Says that frames may be missing from here on. */
-  readonly gap: (reason: Gap["reason"]) => void
+  /**
+   * Says that frames may be missing here: those of the notice, where the source knows. Between two frames the reader gets
+   * one `Gap` at most, which tells of all gaps and losses there, with the first one's reason.
+   */
+  readonly gap: (reason: Gap["reason"], notice?: OverflowNotice) => void
   /** Ends the stream with an error after what is waiting. */
   readonly fail: (error: E) => void
   readonly failCause: (cause: Cause.Cause<E>) => void
@@ -185,9 +188,9 @@ class Subscriber<E> {
     return queue.detached === undefined
   }
 
-  readonly gap = (reason: Gap["reason"]): void => {
+  readonly gap = (reason: Gap["reason"], notice?: OverflowNotice): void => {
     if (this.#ending !== undefined || this.#queue.detached !== undefined) return
-    this.#queue.gap(reason)
+    this.#queue.gap(reason, notice)
     if (this.#waiting !== undefined) this.#wake()
   }
 
@@ -230,8 +233,8 @@ class Subscriber<E> {
     }
     if (queue.detached !== undefined) return Effect.fail(this.#overflow())
     if (this.#ending !== undefined) {
-      const rest = queue.rest()
-      if (rest !== undefined) return Effect.succeed([rest])
+      const notice = queue.rest()
+      if (notice !== undefined) return Effect.succeed([{ _tag: "Gap", reason: "overflow", notice }])
       return this.#ending._tag === "Fail" ? Effect.failCause(this.#ending.cause) : Cause.done()
     }
     return Effect.flatMap(this.#wait, () => this.pull)
@@ -239,7 +242,7 @@ class Subscriber<E> {
 
   #overflow(): Overflow {
     const queue = this.#queue
-    const notice = queue.rest()?.notice
+    const notice = queue.rest()
     const repair = queue.repair(notice)
     const fields = notice === undefined ? { repair } : { notice, repair }
     return queue.detached === "TerminalOverflow" ? new TerminalOverflow(fields) : new SubscriberOverflow(fields)

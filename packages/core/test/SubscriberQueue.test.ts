@@ -30,6 +30,15 @@ const text = (seq: number) => frame(seq, { _tag: "TextDelta", messageId: "m", te
 const texts = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, index) => text(from + index))
 const done = (seq: number) => frame(seq, { _tag: "ApprovalResolved", approvalId: "a", decision: "approved" })
 
+const at = (run: string, position: number, event: AgentEvents.AgentEvent): Envelope.Frame => {
+  const made = frame(1, event)
+  return { ...made, position, envelope: { ...made.envelope, runId: Envelope.RunId.make(run) } }
+}
+
+const throws = (): never => {
+  throw new Error("thrown by a vocabulary")
+}
+
 const shape = (items: ReadonlyArray<Envelope.Frame | Envelope.Gap>) =>
   items.map((item) =>
     item._tag === "Gap"
@@ -112,11 +121,6 @@ describe("SubscriberQueue", () => {
     }).pipe(Effect.scoped),
   )
 
-  const at = (run: string, position: number, event: AgentEvents.AgentEvent): Envelope.Frame => {
-    const made = frame(1, event)
-    return { ...made, position, envelope: { ...made.envelope, runId: Envelope.RunId.make(run) } }
-  }
-
   it.effect("a repair's position is before all that was missed, whatever the order of positions", () =>
     Effect.gen(function* () {
       const delta = { _tag: "TextDelta", messageId: "m", text: "x" } as const
@@ -133,11 +137,23 @@ describe("SubscriberQueue", () => {
     }).pipe(Effect.scoped),
   )
 
+  it.effect(
+    "gaps of the source take no more room than what is waiting, and are told in one with the losses there",
+    () =>
+      Effect.gen(function* () {
+        const queue = yield* SubscriberQueue.make({ capacity: 4, overflow: "dropProgress" })
+        for (const each of texts(1, 1000)) {
+          queue.offer(each)
+          queue.gap("reconnected")
+        }
+        queue.end()
+        const items = yield* Stream.runCollect(queue.stream)
+        assert.deepStrictEqual(shape(items), [1, "Gap reconnected", 2, "Gap reconnected", 3, "Gap 997"])
+      }).pipe(Effect.scoped),
+  )
+
   it.effect("a vocabulary that throws costs its subscriber merges, never the source or a frame's account", () =>
     Effect.gen(function* () {
-      const throws = (): never => {
-        throw new Error("thrown by a vocabulary")
-      }
       const { coalesce } = vocabulary
       const broken = {
         key: { ...vocabulary, coalesce: { ...coalesce!, key: throws } },

@@ -47,25 +47,28 @@ const makeQueue = (setup: QueueHistory.QueueSetup) =>
 /** What became of a history: all that was offered until detaching, and all that arrived. */
 interface Outcome {
   readonly offered: ReadonlyArray<Frame>
+  /** What the source's own gaps counted. */
+  readonly counted: number
   readonly items: ReadonlyArray<Frame | Gap>
   readonly last: QueuePlayer.Pulled | undefined
 }
 
 /** Plays a history, compared with the model step by step where asked. */
 const play = Effect.fnUntraced(function* (history: QueueHistory.History, reach: Law.Reach, compared: boolean) {
-  const options = { ...history.setup, vocabulary }
+  const options = { ...history.setup, vocabulary, gaps: false }
   const queue = yield* makeQueue(history.setup)
   let model = Model.empty
   let received: Frame | undefined
   let reported = false
   const offered: Array<Frame> = []
+  let counted = 0
   const items: Array<Frame | Gap> = []
   let last: QueuePlayer.Pulled | undefined
   let ended = false
 
   /** What the model says the next pull gives; undefined: it waits. */
   const expected = (): QueuePlayer.Pulled | undefined => {
-    if (Model.isWaiting(model)) return { _tag: "Chunk", items: Model.take(model, options).frames }
+    if (Model.isWaiting(model, options)) return { _tag: "Chunk", items: Model.take(model, options).items }
     const failure = Model.failure(model, options, received)
     if (failure !== undefined) return { _tag: "Failed", error: failure as never }
     if (!ended) return undefined
@@ -80,12 +83,13 @@ const play = Effect.fnUntraced(function* (history: QueueHistory.History, reach: 
     last = pulled
     if (pulled._tag !== "Chunk") return
     items.push(...pulled.items)
-    if (Model.isWaiting(model)) model = Model.take(model, options).model
+    if (Model.isWaiting(model, options)) model = Model.take(model, options).model
     else reported = true
     const frame = pulled.items.findLast((item) => item._tag === "Frame")
     if (frame !== undefined) received = frame
     for (const item of pulled.items) {
       if (item.notice !== undefined) reach(`a notice: ${item.notice.reason}`)
+      if (item._tag === "Gap") reach("a gap")
       if (item._tag === "Frame" && item.merged !== undefined) reach("a merge")
     }
   })
@@ -106,11 +110,15 @@ const play = Effect.fnUntraced(function* (history: QueueHistory.History, reach: 
         if (model.detached === undefined) offered.push(frame)
         model = Model.offer(model, frame, options)
       },
+      gap: (reason, notice) => {
+        if (model.detached === undefined) counted += notice?.frames ?? 0
+        model = Model.gap(model, reason, notice)
+      },
       pulled: onPulled,
     },
   )
   if (model.detached !== undefined) reach(model.detached)
-  const outcome: Outcome = { offered, items, last }
+  const outcome: Outcome = { offered, counted, items, last }
   return outcome
 })
 
@@ -141,6 +149,7 @@ export const asTheModel: QueueLaw = Law.make({
   runs: 2000,
   reaches: {
     "a merge": 0.1,
+    "a gap": 0.2,
     "a notice: queueFull": 0.2,
     "a notice: summaryFull": 0.05,
     "a notice: notMergeable": 0.05,
@@ -163,7 +172,11 @@ export const conserved: QueueLaw = Law.make({
     const notices = noticesOf(outcome)
     const arrived = framesOf(outcome).reduce((total, { merged }) => total + (merged?.frames ?? 1), 0)
     const lost = notices.reduce((total, { frames }) => total + frames, 0)
-    yield* Law.same("frames that arrived, were merged or were counted as lost", arrived + lost, outcome.offered.length)
+    yield* Law.same(
+      "frames that arrived, were merged or were counted as lost",
+      arrived + lost,
+      outcome.offered.length + outcome.counted,
+    )
     for (const { frames, kinds } of notices) {
       const counted = Object.values(kinds).reduce((total, count) => total + count, 0)
       yield* Law.same("frames counted by kind", counted, frames)
@@ -249,12 +262,15 @@ export const bounded: QueueLaw = Law.make({
   runs: 50,
   property: Effect.fnUntraced(function* ({ setup, shapes }, reach) {
     const frames = Array.from({ length: Math.ceil(600 / shapes.length) }, () => shapes).flat()
-    const outcome = yield* play(
-      { setup, positioned: false, commands: [{ _tag: "Offer", frames }], ending: "end" },
-      reach,
-      false,
-    )
+    const commands = frames.flatMap((shape): Array<QueueHistory.Command> => [
+      { _tag: "Offer", frames: [shape] },
+      { _tag: "Gap", reason: "reconnected", counted: 0 },
+    ])
+    const outcome = yield* play({ setup, positioned: false, commands, ending: "end" }, reach, false)
     const most = setup.capacity + Math.floor(setup.summaryBytes / 1024)
+    const gaps = outcome.items.length - framesOf(outcome).length
+    // One before each frame, one after the last.
+    yield* Law.holds(gaps <= most + 1, `${gaps} gaps were waiting, over ${most + 1}`)
     yield* Law.holds(framesOf(outcome).length <= most, `${framesOf(outcome).length} frames were waiting, over ${most}`)
   }),
 })

@@ -5,7 +5,7 @@
  * node holds all the frames that merged into it), or lost; a lost frame keeps its place, so that a notice is what lies
  * between two frames that are delivered.
  */
-import type { Frame, OverflowNotice, OverflowPolicy, RepairPlace } from "@throughline/core/Envelope"
+import type { Frame, Gap, OverflowNotice, OverflowPolicy, RepairPlace } from "@throughline/core/Envelope"
 import type { Vocabulary } from "@throughline/core/Vocabulary"
 import * as Result from "effect/Result"
 
@@ -15,6 +15,8 @@ export interface ModelOptions<E> {
   readonly overflow: Exclude<OverflowPolicy, "backpressure">
   readonly summaryBytes: number
   readonly vocabulary: Vocabulary<E>
+  /** The queue of an adapter: a loss is a gap in its place, and nothing detaches. */
+  readonly gaps: boolean
 }
 
 type Reason = OverflowNotice["reason"]
@@ -24,15 +26,23 @@ interface LostFrame {
   readonly reason: Reason
 }
 
+/** A gap of the source's, and how many frames it says are missing. */
+interface ToldGap {
+  readonly gap: Gap["reason"]
+  readonly notice: OverflowNotice | undefined
+}
+
+type Missing = LostFrame | ToldGap
+
 type Entry =
   | { readonly _tag: "Queued"; readonly frame: Frame }
   | { readonly _tag: "Pending"; readonly frames: ReadonlyArray<Frame> }
-  | { readonly _tag: "Lost"; readonly lost: ReadonlyArray<LostFrame> }
+  | { readonly _tag: "Lost"; readonly lost: ReadonlyArray<Missing> }
 
 export interface Model {
   readonly entries: ReadonlyArray<Entry>
   /** Lost after the last frame delivered and before `entries`. */
-  readonly unreported: ReadonlyArray<LostFrame>
+  readonly unreported: ReadonlyArray<Missing>
   readonly detached: "SubscriberOverflow" | "TerminalOverflow" | undefined
   /** Offered once it was detached. */
   readonly refused: ReadonlyArray<Frame>
@@ -167,7 +177,7 @@ export const offer = <E>(model: Model, frame: Frame, options: ModelOptions<E>): 
   const roomy = makeRoom(model, frame, options)
   const detached = options.overflow === "failSubscriber" ? ("SubscriberOverflow" as const) : undefined
   if (roomy !== undefined) return { ...enqueue(roomy, frame), detached }
-  if (isTerminal(frame)) return { ...drop(model, frame), detached: "TerminalOverflow" }
+  if (isTerminal(frame)) return { ...drop(model, frame), detached: options.gaps ? undefined : "TerminalOverflow" }
   if (options.overflow === "summarize" && isProgress(frame)) {
     return summarize(enqueue(model, frame), model.entries.length, options)
   }
@@ -183,26 +193,55 @@ const placeAt = (frame: Frame, back: 0 | 1, missing: ReadonlyArray<Frame>): Repa
   return positions.length === 0 ? { runId, after } : { runId, after, position: Math.min(...positions) - 1 }
 }
 
-const noticeOf = (frames: ReadonlyArray<LostFrame>, policy: OverflowPolicy): OverflowNotice | undefined => {
-  const first = frames[0]
-  if (first === undefined) return undefined
-  const kinds: Record<string, number> = {}
-  for (const { frame } of frames) kinds[frame.envelope.kind] = (kinds[frame.envelope.kind] ?? 0) + 1
+/** Each part of what is missing as a notice of its own. */
+const partOf = (missing: Missing, policy: OverflowPolicy): OverflowNotice | undefined => {
+  if (!("frame" in missing)) return missing.notice
+  const { frame, reason } = missing
   return {
     policy,
-    reason: first.reason,
-    frames: frames.length,
-    kinds,
-    first: first.frame.cursor,
-    last: frames.at(-1)!.frame.cursor,
-    repair: placeAt(
-      first.frame,
-      1,
-      frames.map(({ frame }) => frame),
-    ),
-    terminalsSurvived: !frames.some(({ frame }) => isTerminal(frame)),
+    reason,
+    frames: 1,
+    kinds: { [frame.envelope.kind]: 1 },
+    first: frame.cursor,
+    last: frame.cursor,
+    repair: placeAt(frame, 1, [frame]),
+    terminalsSurvived: !isTerminal(frame),
   }
 }
+
+const noticeOf = (missing: ReadonlyArray<Missing>, policy: OverflowPolicy): OverflowNotice | undefined => {
+  const parts = missing.flatMap((each) => partOf(each, policy) ?? [])
+  const first = parts[0]
+  if (first === undefined) return undefined
+  const kinds: Record<string, number> = {}
+  for (const part of parts) {
+    for (const [kind, frames] of Object.entries(part.kinds)) kinds[kind] = (kinds[kind] ?? 0) + frames
+  }
+  const { position: _, ...place } = first.repair
+  const positions = parts.map(({ repair }) => repair.position)
+  const everyOne = positions.filter((position) => position !== undefined)
+  return {
+    ...first,
+    frames: parts.reduce((total, { frames }) => total + frames, 0),
+    kinds,
+    last: parts.at(-1)!.last,
+    // A position covers all only where every part has one.
+    repair: everyOne.length < positions.length ? place : { ...place, position: Math.min(...everyOne) },
+    terminalsSurvived: parts.every(({ terminalsSurvived }) => terminalsSurvived),
+  }
+}
+
+const gapReason = (missing: ReadonlyArray<Missing>): Gap["reason"] | undefined => {
+  const gap = missing.find((each): each is ToldGap => "gap" in each)
+  return gap?.gap
+}
+
+const toGap = (reason: Gap["reason"], notice: OverflowNotice | undefined): Gap =>
+  notice === undefined ? { _tag: "Gap", reason } : { _tag: "Gap", reason, notice }
+
+/** A gap of the source's. */
+export const gap = (model: Model, reason: Gap["reason"], notice: OverflowNotice | undefined): Model =>
+  model.detached === undefined ? append(model, { _tag: "Lost", lost: [{ gap: reason, notice }] }) : model
 
 const delivered = <E>(entry: Exclude<Entry, { _tag: "Lost" }>, vocabulary: Vocabulary<E>): Frame => {
   if (entry._tag === "Queued") return entry.frame
@@ -217,30 +256,43 @@ const delivered = <E>(entry: Exclude<Entry, { _tag: "Lost" }>, vocabulary: Vocab
   }
 }
 
-/** All that is waiting, with the notices that go with it. */
+/** All that is waiting, with the notices and gaps that go with it. */
 export const take = <E>(
   model: Model,
   options: ModelOptions<E>,
-): { readonly model: Model; readonly frames: ReadonlyArray<Frame> } => {
-  const frames: Array<Frame> = []
-  let unreported = model.unreported
+): { readonly model: Model; readonly items: ReadonlyArray<Frame | Gap> } => {
+  const items: Array<Frame | Gap> = []
+  let untold = model.unreported
+  const told = () => gapReason(untold) ?? (options.gaps && untold.length > 0 ? "overflow" : undefined)
   for (const entry of model.entries) {
     if (entry._tag === "Lost") {
-      unreported = [...unreported, ...entry.lost]
+      untold = [...untold, ...entry.lost]
       continue
     }
     const frame = delivered(entry, options.vocabulary)
-    const notice = noticeOf(unreported, options.overflow)
-    frames.push(notice === undefined ? frame : { ...frame, notice })
-    unreported = []
+    const reason = told()
+    const notice = noticeOf(untold, options.overflow)
+    if (reason !== undefined) items.push(toGap(reason, notice), frame)
+    else items.push(notice === undefined ? frame : { ...frame, notice })
+    untold = []
   }
-  return { model: { ...model, entries: [], unreported }, frames }
+  const reason = told()
+  if (reason !== undefined && model.detached === undefined) {
+    items.push(toGap(reason, noticeOf(untold, options.overflow)))
+    untold = []
+  } else if (reason !== undefined) {
+    // The failure tells what was lost.
+    items.push(toGap(reason, undefined))
+    untold = untold.filter((each) => partOf(each, options.overflow) !== undefined)
+  }
+  return { model: { ...model, entries: [], unreported: untold }, items }
 }
 
 /** Whether a reader has something to take. */
-export const isWaiting = (model: Model): boolean => model.entries.some(({ _tag }) => _tag !== "Lost")
+export const isWaiting = <E>(model: Model, options: ModelOptions<E>): boolean =>
+  model.entries.some((entry) => entry._tag !== "Lost" || options.gaps || gapReason(entry.lost) !== undefined)
 
-const missing = (model: Model): ReadonlyArray<LostFrame> => [
+const missing = (model: Model): ReadonlyArray<Missing> => [
   ...model.unreported,
   ...model.entries.flatMap((entry) => (entry._tag === "Lost" ? entry.lost : [])),
 ]
@@ -256,8 +308,11 @@ export const failure = <E>(
   last: Frame | undefined,
 ): ModelFailure | undefined => {
   if (model.detached === undefined) return undefined
-  const lost = missing(model)
-  const unread = [...lost.map(({ frame }) => frame), ...model.refused]
-  const repair = placeAt(lost[0]?.frame ?? last!, lost.length === 0 ? 0 : 1, unread)
-  return { _tag: model.detached, notice: rest(model, options), repair }
+  const notice = rest(model, options)
+  const { refused } = model
+  if (notice === undefined) return { _tag: model.detached, notice, repair: placeAt(last!, 0, refused) }
+  const { position, ...place } = notice.repair
+  const read = refused.map((frame) => (frame.position ?? Infinity) - 1)
+  const repair = position === undefined ? place : { ...place, position: Math.min(position, ...read) }
+  return { _tag: model.detached, notice, repair }
 }

@@ -1,4 +1,6 @@
 /** A live subscription: what the ring has behind a cursor, then a bounded queue. */
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
 import * as Cursor from "../Cursor.ts"
@@ -49,19 +51,35 @@ export const ownPlace = ({ instance, ring }: Shared, place: Cursor.Place): Curso
 /** Whether the ring has everything that arrived after a place of this bus. */
 export const isInRing = ({ ring }: Shared, { place }: Cursor.BusPlace): boolean => place >= ring.first - 1
 
-/** The ring's frames after a place that match and that the reader doesn't have. */
-export const behind = ({ ring }: Shared, { matcher }: Target, place: Cursor.BusPlace): Array<RingFrame> => {
-  const has =
-    place.order === "position" && place.repair !== undefined
-      ? new PositionSet(place.repair.position, place.repair.ahead)
-      : undefined
-  const frames: Array<RingFrame> = []
-  for (let at = Math.max(place.place + 1, ring.first); at < ring.next; at++) {
-    const frame = ring.at(at)
-    if (!matcher.matches(frame.envelope)) continue
-    if (has === undefined || frame.position === undefined || !has.has(frame.position)) frames.push(frame)
+/** The ring's frames after a place and before now that match and that the reader doesn't have, read when it gets to them. */
+class Behind {
+  /** The place to look on. */
+  at: number
+  /** From here on the queue has the frames. */
+  readonly end: number
+  readonly #shared: Shared
+  readonly #target: Target
+  readonly #has: PositionSet | undefined
+
+  constructor(shared: Shared, target: Target, { order, place, repair }: Cursor.BusPlace) {
+    this.#shared = shared
+    this.#target = target
+    this.at = Math.max(place + 1, shared.ring.first)
+    this.end = shared.ring.next
+    if (order === "position" && repair !== undefined) this.#has = new PositionSet(repair.position, repair.ahead)
   }
-  return frames
+
+  /** Up to so many of the next; what the ring no longer has is passed over. */
+  take(count: number): Array<RingFrame> {
+    const { ring } = this.#shared
+    const frames: Array<RingFrame> = []
+    for (this.at = Math.max(this.at, ring.first); this.at < this.end && frames.length < count; this.at++) {
+      const frame = ring.at(this.at)
+      if (!this.#target.matcher.matches(frame.envelope)) continue
+      if (frame.position === undefined || this.#has?.has(frame.position) !== true) frames.push(frame)
+    }
+    return frames
+  }
 }
 
 /** Opens a live subscription; it is in place when the effect returns. */
@@ -72,26 +90,37 @@ export const open = Effect.fnUntraced(function* (
   options: SubscriberQueue.QueueOptions | undefined,
 ) {
   const { index, instance, ring } = shared
+  const capacity = options?.capacity ?? chunkSize
   const { matcher, scope } = target
   const queue = yield* SubscriberQueue.make(options)
   const encode = Cursor.encoder(scope)
   const isRun = scope.kind === "Run"
-  const cursorAt = (place: number, seen: Pick<RingFrame, "floor" | "ahead">, run: string | undefined): string =>
-    encode({ _tag: "Bus", instance, place, order: "arrival", repair: repairOf(seen), run })
-
-  /** What comes before the queue, and the cursor before that. */
-  const start = (): { readonly items: ReadonlyArray<RingFrame | LiveBufferExpired>; readonly cursor: string } => {
-    const now = cursorAt(ring.next - 1, ring.seen, undefined)
-    if (from === undefined) return { items: [], cursor: now }
-    const place = ownPlace(shared, from.place)
-    if (place === undefined) return { items: [expired("elsewhere", scope, from, now)], cursor: now }
-    const frames = behind(shared, target, place)
-    if (isInRing(shared, place)) return { items: frames, cursor: from.text }
-    const cursor = cursorAt(ring.first - 1, ring.before, undefined)
-    return { items: [expired("past", scope, from, cursor), ...frames], cursor }
+  const fromAt = (place: number, seen: Pick<RingFrame, "floor" | "ahead">, run: string | undefined): From => {
+    const here: Cursor.Place = { _tag: "Bus", instance, place, order: "arrival", repair: repairOf(seen), run }
+    return { place: here, text: encode(here) }
   }
 
-  const { cursor, items } = yield* Effect.acquireRelease(
+  /** What had arrived when the subscription was opened. */
+  const atOpen = { floor: ring.seen.floor, ahead: ring.seen.ahead }
+
+  /**
+   * What comes before the queue, and the cursor before that. At once there is no more of it than a chunk, or than a
+   * smaller queue may hold: a reader that is stuck keeps nothing else that the ring has dropped.
+   */
+  const start = () => {
+    const now = fromAt(ring.next - 1, ring.seen, undefined)
+    if (from === undefined) return { items: [], behind: undefined, last: now }
+    const place = ownPlace(shared, from.place)
+    if (place === undefined)
+      return { items: [expired("elsewhere", scope, from, now.text)], behind: undefined, last: now }
+    const behind = new Behind(shared, target, place)
+    const items = behind.take(Math.min(chunkSize, capacity))
+    if (isInRing(shared, place)) return { items, behind, last: from }
+    const last = fromAt(ring.first - 1, ring.before, undefined)
+    return { items: [expired("past", scope, from, last.text), ...items], behind, last }
+  }
+
+  const opened = yield* Effect.acquireRelease(
     Effect.sync(() => {
       const remove = index.add({
         matcher,
@@ -100,7 +129,7 @@ export const open = Effect.fnUntraced(function* (
           // Once it is detached nothing more is for it.
           if (!queue.offer(frame)) remove()
         },
-        gap: ({ reason }) => queue.gap(reason),
+        gap: ({ notice, reason }) => queue.gap(reason, notice),
       })
       return { ...start(), remove }
     }),
@@ -108,13 +137,13 @@ export const open = Effect.fnUntraced(function* (
   )
 
   /** The cursor of what was delivered last: where a loss is repaired from. */
-  let last = cursor
+  let last: From = opened.last
   const located = (notice: OverflowNotice): OverflowNotice => ({
     ...notice,
-    repair: { ...notice.repair, cursor: last },
+    repair: { ...notice.repair, cursor: last.text },
   })
   const locatedError = ({ _tag, notice, repair }: SubscriberQueue.Overflow): SubscriberQueue.Overflow => {
-    const fields = { repair: { ...repair, cursor: last }, ...(notice && { notice: located(notice) }) }
+    const fields = { repair: { ...repair, cursor: last.text }, ...(notice && { notice: located(notice) }) }
     return _tag === "TerminalOverflow"
       ? new SubscriberQueue.TerminalOverflow(fields)
       : new SubscriberQueue.SubscriberOverflow(fields)
@@ -124,11 +153,11 @@ export const open = Effect.fnUntraced(function* (
     if (item._tag === "Gap") return item.notice === undefined ? item : { ...item, notice: located(item.notice) }
     const { envelope, merged, notice, position } = item
     const runCursor = item.cursor
-    const next = cursorAt(item.place, item, isRun ? runCursor : undefined)
+    const next = fromAt(item.place, item, isRun ? runCursor : undefined)
     const frame: { -readonly [Field in keyof BusFrame]: BusFrame[Field] } = {
       _tag: "Frame",
       envelope,
-      cursor: next,
+      cursor: next.text,
       runCursor,
     }
     if (position !== undefined) frame.position = position
@@ -139,8 +168,27 @@ export const open = Effect.fnUntraced(function* (
   }
   // What the queue yields is what it was offered, or made of that by adding to it.
   const live = queue.stream as Stream.Stream<RingFrame | Gap, SubscriberQueue.Overflow>
-  const waiting = items.length === 0 ? live : Stream.concat(Stream.fromIterable(items, { chunkSize }), live)
-  return waiting.pipe(
+  const { behind } = opened
+  /** What comes next before the queue. */
+  const nextBehind = (): ReadonlyArray<RingFrame | LiveBufferExpired> => {
+    if (opened.items.length > 0) return opened.items.splice(0)
+    if (behind === undefined || behind.at >= behind.end) return []
+    if (behind.at >= ring.first) return behind.take(chunkSize)
+    // The ring went on past the reader, which then goes on with what is left of it, or with the queue.
+    const goesOn =
+      ring.first < behind.end
+        ? fromAt(ring.first - 1, ring.before, undefined)
+        : fromAt(behind.end - 1, atOpen, undefined)
+    const notice = expired("past", scope, last, goesOn.text)
+    last = goesOn
+    return [notice, ...behind.take(chunkSize)]
+  }
+  const items = Effect.suspend(() => {
+    const next = nextBehind()
+    return Arr.isReadonlyArrayNonEmpty(next) ? Effect.succeed(next) : Cause.done()
+  })
+  const hasItems = opened.items.length > 0 || behind !== undefined
+  return (hasItems ? Stream.concat(Stream.fromPull(Effect.succeed(items)), live) : live).pipe(
     Stream.mapArray((chunk) => chunk.map(deliver) as [BusItem, ...Array<BusItem>]),
     Stream.mapError(locatedError),
   )

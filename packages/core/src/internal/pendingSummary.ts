@@ -151,7 +151,7 @@ export class Pending {
     this.#key = key
     this.#runId = frame.envelope.runId
     this.#firstSeq = frame.envelope.seq
-    this.#loss = new Loss(frame, "summaryFull")
+    this.#loss = Loss.of(frame, "summaryFull")
     this.#last = frame
     this.#event = event
     this.bytes = nodeBytes + bytes + 2 * frame.envelope.event.length
@@ -170,7 +170,7 @@ export class Pending {
   /** Takes in the frame that follows; how many bytes more the node counts, undefined where they can't be merged. */
   add(frame: Frame, { event }: Mergeable): number | undefined {
     const added = this.#join(frame, event, 1)
-    if (added !== undefined) this.#loss.add(frame)
+    if (added !== undefined) this.#loss.add(frame, "summaryFull")
     return added
   }
 

@@ -17,7 +17,7 @@ import { Loss, lower, type Place, placeOf, repairAfter } from "./loss.ts"
 import { type Coalescer, Pending } from "./pendingSummary.ts"
 
 /** `undefined`: what was here has joined what follows. */
-type Slot = Frame | Gap | Loss | Pending | undefined
+type Slot = Frame | Loss | Pending | undefined
 
 export interface PolicyOptions {
   readonly capacity: number
@@ -38,13 +38,15 @@ const minSlots = 16
 export class PolicyQueue {
   /** Set once; what is offered from then on is not taken. */
   detached: Detached | undefined = undefined
-  /** Frames, nodes and gaps to deliver. */
+  /** Frames and nodes to deliver. */
   waiting = 0
   /** Lost before the first slot. */
   #unreported: Loss | undefined = undefined
   #slots: Array<Slot> = []
   /** Nothing was lost and nothing is pending: the slots are what a take delivers. */
   #plain = true
+  /** A gap of the source's stands among the losses, which tells of them without a frame after it. */
+  #gap = false
   #queued = 0
   #progress = 0
   #normal = 0
@@ -83,14 +85,19 @@ export class PolicyQueue {
     this.#plain = false
     if (delivery === "terminal") this.#offerTerminal(frame)
     else this.#offerNonTerminal(frame, delivery)
-    if (this.#slots.length > minSlots + 3 * this.waiting) this.#clear()
+    this.#tidy()
   }
 
-  gap(reason: Gap["reason"]): void {
+  /** Frames may be missing here, those of the notice are; what was lost beside it is told together with it. */
+  gap(reason: Gap["reason"], notice?: OverflowNotice): void {
     const slots = this.#slots
-    if (slots[slots.length - 1]?._tag === "Gap") return
-    slots.push({ _tag: "Gap", reason })
-    this.waiting++
+    const last = slots[slots.length - 1]
+    const told = Loss.told(reason, notice)
+    this.#plain = false
+    this.#gap = true
+    if (last?._tag === "Loss") last.join(told)
+    else slots.push(told)
+    this.#tidy()
   }
 
   #push(frame: Frame): void {
@@ -178,7 +185,7 @@ export class PolicyQueue {
 
   #evict(index: number): void {
     const frame = this.#remove(index)
-    this.#lose(index, new Loss(frame, "queueFull"))
+    this.#lose(index, Loss.of(frame, "queueFull"))
   }
 
   /** The oldest progress frame makes room, by the policy's way. */
@@ -191,8 +198,8 @@ export class PolicyQueue {
   #loseLast(frame: Frame, reason: OverflowNotice["reason"]): void {
     const slots = this.#slots
     const last = slots[slots.length - 1]
-    if (last?._tag === "Loss") last.add(frame)
-    else slots.push(new Loss(frame, reason))
+    if (last?._tag === "Loss") last.add(frame, reason)
+    else slots.push(Loss.of(frame, reason))
   }
 
   /** Puts a loss into a slot; a loss right before it comes along, so that those of a row are one. */
@@ -232,7 +239,7 @@ export class PolicyQueue {
     const { coalescer } = this.#options
     const mergeable = coalescer?.read(frame.envelope)
     if (coalescer === undefined || mergeable === undefined) {
-      this.#lose(index, new Loss(frame, "notMergeable"))
+      this.#lose(index, Loss.of(frame, "notMergeable"))
       return
     }
     const slots = this.#slots
@@ -295,6 +302,10 @@ export class PolicyQueue {
     } else this.#slots[index] = node.lose("summaryFull")
   }
 
+  #tidy(): void {
+    if (this.#slots.length > minSlots + 3 * this.waiting) this.#clear()
+  }
+
   /** Clears away empty slots and makes neighbouring losses one. */
   #clear(): void {
     const slots = this.#slots
@@ -326,8 +337,9 @@ export class PolicyQueue {
     this.#queued = 0
     this.#progress = 0
     this.#normal = 0
-    // A queue that is plain has frames and gaps alone.
-    if (this.#plain) return slots as Array<Frame | Gap>
+    // A queue that is plain has frames alone.
+    if (this.#plain) return slots as Array<Frame>
+    this.#gap = false
     this.#resetMarks()
     this.#convertedNodes = 0
     this.#pendingBytes = 0
@@ -339,10 +351,6 @@ export class PolicyQueue {
     let loss = this.#unreported
     for (const slot of slots) {
       if (slot === undefined) continue
-      if (slot._tag === "Gap") {
-        out.push(slot)
-        continue
-      }
       const frame = slot._tag === "Frame" ? slot : slot._tag === "Pending" ? slot.frame() : undefined
       if (frame === undefined) {
         const more = slot._tag === "Pending" ? slot.lose("notMergeable") : (slot as Loss)
@@ -350,37 +358,50 @@ export class PolicyQueue {
         else loss.join(more)
       } else if (loss === undefined) out.push(frame)
       else {
-        const notice = loss.notice(this.#options.overflow)
-        if (this.#options.gaps) out.push({ _tag: "Gap", reason: "overflow", notice }, frame)
-        else out.push({ ...frame, notice })
+        this.#deliverAfter(loss, frame, out)
         loss = undefined
       }
     }
     this.#unreported = loss
     this.#plain = loss === undefined
-    const told = this.#options.gaps ? this.#tell() : undefined
-    if (told !== undefined) out.push(told)
+    if (loss === undefined) return out
+    if (loss.gap !== undefined && this.detached !== undefined) {
+      // The failure that follows tells what was lost.
+      out.push({ _tag: "Gap", reason: loss.gap })
+      loss.gap = undefined
+      if (loss.frames > 0) return out
+      this.#forget()
+    } else if (this.#options.gaps || loss.gap !== undefined) {
+      out.push(loss.toGap(this.#options.overflow))
+      this.#forget()
+    }
     return out
+  }
+
+  #deliverAfter(loss: Loss, frame: Frame, out: Array<Frame | Gap>): void {
+    const { gaps, overflow } = this.#options
+    const notice = gaps || loss.gap !== undefined ? undefined : loss.notice(overflow)
+    if (notice === undefined) out.push(loss.toGap(overflow), frame)
+    else out.push({ ...frame, notice })
+  }
+
+  #forget(): void {
+    this.#unreported = undefined
+    this.#plain = true
   }
 
   /** Whether a take delivers something: a reader that repairs itself is told of a loss at once. */
   get ready(): boolean {
-    return this.waiting > 0 || (this.#options.gaps && !this.#plain)
+    return this.waiting > 0 || this.#gap || (this.#options.gaps && !this.#plain)
   }
 
   /** What a drained queue has lost since the last frame; it is told once. */
-  rest(): (Gap & { readonly notice: OverflowNotice }) | undefined {
+  rest(): OverflowNotice | undefined {
     // Nothing is waiting, so what is in the slots was lost.
     this.take()
-    return this.#tell()
-  }
-
-  #tell(): (Gap & { readonly notice: OverflowNotice }) | undefined {
-    const loss = this.#unreported
-    if (loss === undefined) return undefined
-    this.#unreported = undefined
-    this.#plain = true
-    return { _tag: "Gap", reason: "overflow", notice: loss.notice(this.#options.overflow) }
+    const notice = this.#unreported?.notice(this.#options.overflow)
+    this.#forget()
+    return notice
   }
 
   /** Where a detached subscriber goes on that has received everything and the notice. */

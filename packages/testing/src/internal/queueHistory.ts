@@ -1,6 +1,6 @@
 /** Histories of one subscriber's queue: its options, what is offered, and when its reader takes. */
 import * as Cursor from "@throughline/core/Cursor"
-import { EventId, type Frame, RunId } from "@throughline/core/Envelope"
+import { EventId, type Frame, type Gap, type OverflowNotice, RunId } from "@throughline/core/Envelope"
 import * as Vocabulary from "@throughline/core/Vocabulary"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Result from "effect/Result"
@@ -47,13 +47,15 @@ export interface FrameShape {
   readonly skipped: number
 }
 
-type Command =
+export type Command =
   | { readonly _tag: "Offer"; readonly frames: ReadonlyArray<FrameShape> }
+  /** The source has a gap, of frames that it counts or that it doesn't know. */
+  | { readonly _tag: "Gap"; readonly reason: Gap["reason"]; readonly counted: number }
   | { readonly _tag: "Take" }
   /** The reader asks for more than there is, and waits. */
   | { readonly _tag: "Wait" }
 
-export type QueueSetup = Omit<ModelOptions<QueueEvent>, "vocabulary">
+export type QueueSetup = Omit<ModelOptions<QueueEvent>, "vocabulary" | "gaps">
 
 export interface History {
   readonly setup: QueueSetup
@@ -109,9 +111,30 @@ export const frameShape: Arbitrary.Arbitrary<FrameShape> = Arbitrary.all({
 const offer = (minLength: number, maxLength: number): Arbitrary.Arbitrary<Command> =>
   Arbitrary.map(Arbitrary.array(frameShape, { minLength, maxLength }), (frames): Command => ({ _tag: "Offer", frames }))
 
+const gap: Arbitrary.Arbitrary<Command> = Arbitrary.map(
+  Arbitrary.all({ reason: evenly(["overflow", "reconnected"]), counted: evenly([0, 0, 3]) }),
+  (fields): Command => ({ _tag: "Gap", ...fields }),
+)
+
+/** What a source says of so many frames that it lost itself. */
+export const countedNotice = (counted: number): OverflowNotice | undefined =>
+  counted === 0
+    ? undefined
+    : {
+        policy: "dropProgress",
+        reason: "queueFull",
+        frames: counted,
+        kinds: { Text: counted - 1, Elsewhere: 1 },
+        first: "7-00000000",
+        last: "9-00000000",
+        repair: { runId: RunId.make("r0"), after: "6-00000000", position: 4 },
+        terminalsSurvived: true,
+      }
+
 const command: Arbitrary.Arbitrary<Command> = Generator.frequency<Command>([
   [4, offer(1, 1)],
   [3, offer(2, 20)],
+  [1, gap],
   [2, Arbitrary.Constant<Command>({ _tag: "Take" })],
   [1, Arbitrary.Constant<Command>({ _tag: "Wait" })],
 ])

@@ -1,5 +1,5 @@
 /** Plays a history on a queue, and keeps what its reader got. */
-import type { Frame, Gap } from "@throughline/core/Envelope"
+import type { Frame, Gap, OverflowNotice } from "@throughline/core/Envelope"
 import type { Overflow, SubscriberQueue } from "@throughline/core/SubscriberQueue"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
@@ -40,6 +40,7 @@ const turnsToWake = 50
 export interface Watcher {
   readonly isReady: () => boolean
   readonly offered: (frame: Frame) => void
+  readonly gap: (reason: Gap["reason"], notice: OverflowNotice | undefined) => void
   readonly pulled: (pulled: Pulled) => Effect.Effect<void, unknown>
 }
 
@@ -74,6 +75,13 @@ export const play = Effect.fnUntraced(function* (
         if (frames.length === 1) queue.offer(frames[0]!)
         else queue.offerAll(frames)
         // A reader that waits takes what the offers left, before the next ones.
+        if (waiting !== undefined) yield* take
+        break
+      }
+      case "Gap": {
+        const notice = QueueHistory.countedNotice(command.counted)
+        watcher.gap(command.reason, notice)
+        queue.gap(command.reason, notice)
         if (waiting !== undefined) yield* take
         break
       }
