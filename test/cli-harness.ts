@@ -11,7 +11,8 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { onTestFinished } from "vitest"
 
-const main = fileURLToPath(new URL("../packages/cli/src/main.ts", import.meta.url))
+/** The command's script. */
+export const main = fileURLToPath(new URL("../packages/cli/src/main.ts", import.meta.url))
 
 /** How long a condition may take; a slow machine needs a part of it. */
 const deadline = 15_000

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
+import { existsSync } from "node:fs"
 import { mkdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { directory, type Envelope, events, run, script, start } from "./cli-harness.ts"
+import { directory, type Envelope, events, main, run, script, start, startNode } from "./cli-harness.ts"
 
 const lines = (found: Awaited<ReturnType<typeof events>>, stream: string) =>
   found.filter(({ event }) => event._tag === "OutputLine" && event.stream === stream).map(({ event }) => event.line)
@@ -145,6 +146,45 @@ describe("throughline record", { timeout: 60_000 }, () => {
     const found = await events(store, "r")
     assert.deepStrictEqual(lines(found, "stdout"), ["one", "two"])
     assert.deepStrictEqual(found.at(-1)?.event, { _tag: "RunCancelled", reason: "SIGTERM" })
+  })
+
+  it("a line nested too deeply to encode is recorded as text, and the run goes on to its end", async () => {
+    const store = `sqlite:${await directory()}/runs.db`
+    for (const [format, depth] of [
+      ["ndjson", 60_000],
+      ["ndjson", 8_000],
+      ["agent", 8_000],
+    ] as const) {
+      const data = "[".repeat(depth) + "]".repeat(depth)
+      const input = `${format === "agent" ? `{"_tag":"Custom","name":"n","data":${data}}` : data}\n`
+      const id = `${format}-${depth}`
+      const result = await run(["record", "--run", id, "--format", format, "--store", store], { input })
+      assert.deepStrictEqual([result.code, result.stdout], [0, input])
+      const found = await events(store, id)
+      assert.strictEqual(lines(found, "stdout").join(""), input.trimEnd())
+      assert.strictEqual(found.at(-1)?.endsRun, "completed")
+    }
+  })
+
+  it.skipIf(!existsSync("/proc/self"))(
+    "a store that can't be made anywhere is told, and holds up nothing",
+    async () => {
+      const result = await run(["record", "--store", "sqlite:/proc/x/y.db", "--", "echo", "done"])
+      assert.deepStrictEqual([result.code, result.stdout], [4, "done\n"])
+      assert.include(result.stderr, "/proc/x/y.db can't be created")
+    },
+  )
+
+  it("what nobody foresaw is told on standard error, exits with 1, and leaves standard output alone", async () => {
+    const preload =
+      "TextDecoder.prototype.decode = new Proxy(TextDecoder.prototype.decode, { apply(decode, self, args) {" +
+      " if (args[1]?.stream) throw new Error('unforeseen'); return Reflect.apply(decode, self, args) } })"
+    const result = await startNode(
+      ["--import", `data:text/javascript,${encodeURIComponent(preload)}`, main, "record", "--store", "memory:"],
+      { input: "line\n" },
+    ).ended
+    assert.deepStrictEqual([result.code, result.stdout], [1, "line\n"])
+    assert.include(result.stderr, "unforeseen")
   })
 
   it("ndjson and agent lines are recorded as what they are; others as text, with a warning and a count", async () => {

@@ -12,6 +12,9 @@
  * `record` otherwise exits as the recorded command did: with its code, or 128 + n after signal n. 126 and 127 say that
  * it could not be started.
  */
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Logger from "effect/Logger"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import { constants } from "node:os"
@@ -53,3 +56,9 @@ export const ofError = (error: { readonly _tag: string; readonly message: string
 
 /** 128 + n, as a shell reports a process that signal n ended. */
 export const ofSignal = (signal: NodeJS.Signals): number => 128 + constants.signals[signal]
+
+/** Prints what nobody foresaw on standard error: standard output is the recorded command's, or the run's. */
+export const report = (cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+  Cause.hasInterruptsOnly(cause) || !Runtime.getErrorReported(Cause.squash(cause))
+    ? Effect.void
+    : Effect.provideService(Effect.logError(cause), Logger.LogToStderr, true)

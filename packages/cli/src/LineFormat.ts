@@ -40,7 +40,7 @@ export const outputLineOverhead = 128
 export const reader = (format: Format, stream: OutputStream, maxEventBytes: number): LineReader => {
   const text: LineReader = (line) => ({ event: outputLine(stream, line) })
   if (format === "lines" || stream === "stderr") return text
-  const parse = format === "ndjson" ? parseJson(maxEventBytes) : vocabulary.decode
+  const parse = storable(format === "ndjson" ? parseJson : vocabulary.decode, maxEventBytes)
   const noun = format === "ndjson" ? "JSON" : "an agent event"
   let inLongLine = false
   return (line) => {
@@ -52,24 +52,61 @@ export const reader = (format: Format, stream: OutputStream, maxEventBytes: numb
     const parsed = parse(line.text)
     return Result.isSuccess(parsed)
       ? { event: parsed.success }
-      : { event, problem: `not ${noun}: ${parsed.failure.split("\n").join(" ")}` }
+      : { event, problem: `not ${noun}: ${parsed.failure.split("\n").join(" ").slice(0, maxProblem)}` }
   }
 }
 
-/** JSON as a `Custom` event, if that fits the bound: printing a number again can be longer than the line was (`1e20`). */
-const parseJson =
-  (maxEventBytes: number) =>
-  (line: string): Result.Result<AgentEvent, string> => {
-    let data: Schema.Json
-    try {
-      // JSON.parse gives JSON.
-      data = JSON.parse(line) as Schema.Json
-    } catch (cause) {
-      return Result.fail((cause as SyntaxError).message)
-    }
-    const event: AgentEvent = { _tag: "Custom", name: "ndjson", data }
-    if (line.length * 8 <= maxEventBytes) return Result.succeed(event)
-    return Buffer.byteLength(JSON.stringify(event)) <= maxEventBytes
-      ? Result.succeed(event)
-      : Result.fail("longer than an event may be")
+type Parse = (line: string) => Result.Result<AgentEvent, string>
+
+/** A problem may quote the line, which can be as long as an event. */
+const maxProblem = 300
+
+const parseJson: Parse = (line) => {
+  try {
+    // JSON.parse gives JSON.
+    return Result.succeed({ _tag: "Custom", name: "ndjson", data: JSON.parse(line) as Schema.Json })
+  } catch (cause) {
+    return Result.fail((cause as SyntaxError).message)
   }
+}
+
+/**
+ * Only what the bridge will be able to encode is an event. Not all that can be parsed is: numbers can be infinite
+ * (`1e999`) or longer when printed again (`1e20`), and brackets nested deeper than the stack takes make decoding and
+ * encoding throw.
+ */
+const storable =
+  (parse: Parse, maxEventBytes: number): Parse =>
+  (line) => {
+    if (nestsDeeper(line, maxDepth)) return Result.fail(`nested deeper than ${maxDepth} levels`)
+    try {
+      const parsed = parse(line)
+      if (Result.isFailure(parsed)) return parsed
+      const encoded = vocabulary.encode(parsed.success)
+      if (Result.isFailure(encoded)) return Result.fail(encoded.failure.problem)
+      return Buffer.byteLength(encoded.success) <= maxEventBytes ? parsed : Result.fail("longer than an event may be")
+    } catch (cause) {
+      return Result.fail(String(cause))
+    }
+  }
+
+/** A depth that every reader's stack takes, however deep in calls it is when it decodes. */
+const maxDepth = 200
+
+/** Whether the brackets of a JSON text nest deeper than `depth`. */
+const nestsDeeper = (json: string, depth: number): boolean => {
+  if (json.length <= depth) return false
+  let level = 0
+  let inString = false
+  for (let index = 0; index < json.length; index++) {
+    const unit = json.charCodeAt(index)
+    if (inString) {
+      if (unit === 0x5c) index++
+      else if (unit === 0x22) inString = false
+    } else if (unit === 0x22) inString = true
+    else if (unit === 0x5b || unit === 0x7b) {
+      if (++level > depth) return true
+    } else if (unit === 0x5d || unit === 0x7d) level--
+  }
+  return false
+}

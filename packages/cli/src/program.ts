@@ -8,6 +8,7 @@ import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import { readFileSync } from "node:fs"
 import * as Command from "./Command.ts"
+import * as Exit from "./Exit.ts"
 import * as Output from "./Output.ts"
 import * as Signals from "./Signals.ts"
 
@@ -34,4 +35,9 @@ const services = Layer.mergeAll(
   Layer.succeed(Logger.LogToStderr, true),
 )
 
-Command.run(process.argv.slice(2), version).pipe(Effect.provide(services), runMain)
+// runMain's own report is logged outside of these services.
+Command.run(process.argv.slice(2), version).pipe(
+  Effect.provide(services),
+  Effect.tapCause(Exit.report),
+  runMain({ disableErrorReporting: true }),
+)

@@ -75,6 +75,8 @@ describe("LineSplitter", () => {
   })
 })
 
+const nested = (depth: number) => "[".repeat(depth) + "]".repeat(depth)
+
 const line = (text: string, continued = false): LineSplitter.Line => ({ text, continued })
 
 describe("LineFormat", () => {
@@ -115,6 +117,28 @@ describe("LineFormat", () => {
     assert.strictEqual(bad.event._tag, "OutputLine")
     assert.include(bad.problem, "finishReason")
     assert.notInclude(bad.problem, "\n")
+  })
+
+  it("a line that can be parsed but not encoded stays as text and is counted, in either format", () => {
+    for (const data of [nested(60_000), nested(8_000), nested(300), "1e999"]) {
+      for (const [format, text] of [
+        ["ndjson", data],
+        ["agent", `{"_tag":"Custom","name":"n","data":${data}}`],
+      ] as const) {
+        const parsed = LineFormat.reader(format, "stdout", 256 * 1024)(line(text))
+        assert.deepStrictEqual(parsed.event, { _tag: "OutputLine", stream: "stdout", line: text })
+        assert.isDefined(parsed.problem)
+        assert.isAtMost(parsed.problem.length, 400)
+      }
+    }
+    const strings = JSON.stringify(["[".repeat(1000), '\\"[[', nested(100)])
+    assert.strictEqual(LineFormat.reader("ndjson", "stdout", 256 * 1024)(line(strings)).event._tag, "Custom")
+    assert.strictEqual(LineFormat.reader("ndjson", "stdout", 256 * 1024)(line(nested(190))).event._tag, "Custom")
+  })
+
+  it("agent: an event that grows past the bound when printed again stays as text", () => {
+    const text = `{"_tag":"Custom","name":"n","data":[${Array.from({ length: 100 }, () => "1e20").join(",")}]}`
+    assert.strictEqual(LineFormat.reader("agent", "stdout", 1000)(line(text)).event._tag, "OutputLine")
   })
 
   it("a structured line too long for one event is text in pieces, counted once", () => {
