@@ -241,7 +241,7 @@ const pathOf = (filename: string): Effect.Effect<string, SqlError.SqlError> => {
   const path = resolve(filename)
   return Effect.suspend(() => {
     try {
-      fs.mkdirSync(dirname(path), { recursive: true })
+      makeDirectory(dirname(path))
       return fs.statSync(path, { throwIfNoEntry: false })?.isDirectory() === true
         ? Effect.fail(failure("UnknownError", `${path} is a directory: name a file in it`, undefined, "open"))
         : Effect.succeed(path)
@@ -249,6 +249,22 @@ const pathOf = (filename: string): Effect.Effect<string, SqlError.SqlError> => {
       return Effect.fail(fileError(cause, path))
     }
   })
+}
+
+/**
+ * Makes a directory and its missing parents, one at a time: Node's `recursive` tries for ever where a directory can't be
+ * made in one that exists (`ENOENT`), as under `/proc`.
+ */
+const makeDirectory = (path: string): void => {
+  const found = fs.statSync(path, { throwIfNoEntry: false })
+  if (found?.isDirectory() === true) return
+  if (found === undefined && dirname(path) !== path) makeDirectory(dirname(path))
+  try {
+    fs.mkdirSync(path)
+  } catch (cause) {
+    // Another process may have made it meanwhile.
+    if (fs.statSync(path, { throwIfNoEntry: false })?.isDirectory() !== true) throw cause
+  }
 }
 
 const configure = (
@@ -612,6 +628,13 @@ const fileError = (cause: unknown, path: string): SqlError.SqlError => {
       return failure(
         "UnknownError",
         `${path} can't be created: a file is in the place of its directory (${code})`,
+        cause,
+        "open",
+      )
+    case "ENOENT":
+      return failure(
+        "UnknownError",
+        `${path} can't be created: its directory can't be made there, name another (${code})`,
         cause,
         "open",
       )

@@ -150,6 +150,8 @@ describe("opening", () => {
     fs.writeFileSync(join(directory, "file"), "")
     return join(directory, "file", "events.db")
   })
+  if (fs.existsSync("/proc/self"))
+    refused("a directory nobody can make", "UnknownError", /can't be made there/, () => "/proc/x/y.db")
   it.effect("refuses a number of readers that is none", () =>
     Effect.gen(function* () {
       const filename = join(yield* temporary, "events.db")
