@@ -304,7 +304,7 @@ export const makeForAdapter = Effect.fnUntraced(function* <E = never>(
 })
 
 /**
- * A source that is read, such as a replay, behind a subscriber's queue. With `backpressure` the source waits while
+ * A source of frames that is read, behind a subscriber's queue. With `backpressure` the source waits while
  * `capacity` frames are waiting and nothing is lost; any other policy reads at the source's pace and loses as it says.
  */
 export const fromStream = <E, R>(

@@ -6,3 +6,8 @@ SubscriberQueueLaws.suite(
   "SubscriberQueue.make",
   Layer.succeed(SubscriberQueueLaws.QueueMaker, { make: SubscriberQueue.make }),
 )
+
+SubscriberQueueLaws.adapterSuite(
+  "SubscriberQueue.makeForAdapter",
+  Layer.succeed(SubscriberQueueLaws.QueueMaker, { make: SubscriberQueue.makeForAdapter }),
+)

@@ -54,8 +54,13 @@ interface Outcome {
 }
 
 /** Plays a history, compared with the model step by step where asked. */
-const play = Effect.fnUntraced(function* (history: QueueHistory.History, reach: Law.Reach, compared: boolean) {
-  const options = { ...history.setup, vocabulary, gaps: false }
+const play = Effect.fnUntraced(function* (
+  history: QueueHistory.History,
+  reach: Law.Reach,
+  compared: boolean,
+  gaps = false,
+) {
+  const options = { ...history.setup, vocabulary, gaps }
   const queue = yield* makeQueue(history.setup)
   let model = Model.empty
   let received: Frame | undefined
@@ -302,6 +307,34 @@ export const refused: QueueLaw = Law.make({
     yield* Law.same("the subscription", Result.isSuccess(made) ? "made" : made.failure._tag, should)
   }),
 })
+
+/** Promises 8 and 9, for the queue of an adapter. */
+export const toldByGaps: QueueLaw = Law.make({
+  promise: 9,
+  name: "a queue of an adapter delivers the model's frames, and one gap in the place of each loss",
+  history: Arbitrary.map(QueueHistory.history, (history): QueueHistory.History => ({
+    ...history,
+    setup:
+      history.setup.overflow === "failSubscriber" ? { ...history.setup, overflow: "dropNonTerminal" } : history.setup,
+  })),
+  size: 60,
+  runs: 1000,
+  reaches: { "a merge": 0.1, "a gap": 0.4, "a notice: queueFull": 0.2 },
+  property: Effect.fnUntraced(function* (history, reach) {
+    const outcome = yield* play(history, reach, true, true)
+    const arrived = framesOf(outcome).reduce((total, { merged }) => total + (merged?.frames ?? 1), 0)
+    const lost = noticesOf(outcome).reduce((total, { frames }) => total + frames, 0)
+    yield* Law.same("frames that arrived or were told", arrived + lost, outcome.offered.length + outcome.counted)
+    yield* Law.same("how many frames carry a notice", framesOf(outcome).filter(({ notice }) => notice).length, 0)
+  }),
+})
+
+/** All laws of a queue of an adapter. */
+export const adapterLaws: ReadonlyArray<QueueLaw> = [toldByGaps]
+
+/** Registers the laws of a queue of an adapter, as `SubscriberQueue.makeForAdapter` makes it. */
+export const adapterSuite = (name: string, subject: Law.Subject<QueueMaker, never>, options?: Law.SuiteOptions): void =>
+  Law.suite("SubscriberQueue of an adapter", name, adapterLaws, subject, options)
 
 /** All laws of a subscriber's queue. */
 export const laws: ReadonlyArray<QueueLaw> = [asTheModel, conserved, terminalsSurvive, textSurvives, bounded, refused]
