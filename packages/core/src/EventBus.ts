@@ -54,7 +54,8 @@ export interface BusFrame extends Frame {
 }
 
 /**
- * The first item of a stream whose cursor the bus can't go on from: what lies between is not in this stream.
+ * What a bus can't go on from: what lies between is not in this stream. It is the first item where that goes for the cursor
+ * that was given, and a later one where a reader that came with a cursor is so slow that the ring went on past it.
  *
  * `past`: newer frames have pushed it out of the ring; the stream goes on with the oldest frame left. `elsewhere`: another
  * bus or an archive cut the cursor; the stream goes on with what is published next.
@@ -63,7 +64,7 @@ export const LiveBufferExpired = Schema.TaggedStruct("LiveBufferExpired", {
   reason: Schema.Literals(["past", "elsewhere"]),
   /** Where what is missing can be read. */
   repair: Schema.Struct({
-    /** The cursor that was given: with `repair: true` the same subscription goes on from it without a gap or a double. */
+    /** The cursor that was given, or of the last frame: with `repair: true` the same subscription goes on from it without a gap or a double. */
     cursor: Schema.String,
     /** Everything missing is at a position after this one; absent where frames have no positions. */
     position: Schema.optionalKey(Schema.Int),

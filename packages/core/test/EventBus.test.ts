@@ -228,6 +228,37 @@ describe("EventBus", () => {
     }).pipe(Effect.provide(Throughline.layerMemory({ bus: { ringFrames: 1 } }))),
   )
 
+  it.effect("a reader that the ring went past while it was stuck is told so, and misses nothing that isn't told", () =>
+    Effect.gen(function* () {
+      const bus = yield* EventBus.EventBus
+      const live = yield* bus.subscribeAll()
+      yield* appendAndPublish(Array.from({ length: 8 }, (_, index) => line(`${index}`)))
+      const [first] = yield* take(live, 1)
+      const cursor = first?._tag === "Frame" ? first.cursor : undefined
+      const pull = yield* Stream.toPull(yield* bus.subscribeAll({ cursor, queue: { capacity: 3 } }))
+      assert.deepStrictEqual(shape(yield* pull), [2, 3, 4])
+      yield* appendAndPublish([line("8"), line("9")])
+      const rest = yield* pull
+      assert.deepStrictEqual(shape(rest), [5, 6, 7, 8])
+      assert.deepStrictEqual(shape(yield* pull), [9, 10])
+      // Stuck before the ring's part was read: the ring has turned by then.
+      const stuck = yield* bus.subscribeAll({ cursor, queue: { capacity: 1 } })
+      const late = yield* bus.subscribeAll({ cursor, queue: { capacity: 3, terminalReserve: 0 } })
+      yield* appendAndPublish(Array.from({ length: 7 }, (_, index) => line(`${index}`)))
+      const partly = yield* take(late, 3 + 1 + 1)
+      assert.deepStrictEqual(shape(partly), ["LiveBufferExpired", 3, 4, 5, "LiveBufferExpired"])
+      const notice = partly[4]
+      assert.isTrue(notice?._tag === "LiveBufferExpired" && notice.reason === "past")
+      const repair = notice?._tag === "LiveBufferExpired" ? notice.repair.cursor : undefined
+      const repaired = yield* bus.subscribeAll({ cursor: repair, repair: true })
+      assert.deepStrictEqual(
+        shape(yield* take(repaired, 12)),
+        Array.from({ length: 12 }, (_, index) => index + 6),
+      )
+      assert.deepStrictEqual(shape(yield* take(stuck, 3)), ["LiveBufferExpired", 3, "LiveBufferExpired"])
+    }).pipe(Effect.provide(Throughline.layerMemory({ bus: { ringFrames: 8 } }))),
+  )
+
   it.effect("a subscriber that failed is no longer published to, and its failure says where it goes on", () =>
     Effect.gen(function* () {
       const bus = yield* EventBus.EventBus

@@ -129,7 +129,7 @@ export const open = Effect.fnUntraced(function* (
           // Once it is detached nothing more is for it.
           if (!queue.offer(frame)) remove()
         },
-        gap: ({ notice, reason }) => queue.gap(reason, notice),
+        gap: ({ reason }) => queue.gap(reason),
       })
       return { ...start(), remove }
     }),

@@ -46,7 +46,7 @@ class Reader {
   #mustRead = false
   /** The frame before which there is a hole that the archive was read for. */
   #readFor = 0
-  /** What the reader starts with, in the order of arrival: where frames have no positions. */
+  /** What the reader starts with. */
   #start: ReadonlyArray<RepairedItem>
 
   constructor(shared: Shared, target: Target, from: busLive.From | undefined) {
@@ -62,15 +62,9 @@ class Reader {
     const repair = place._tag === "Archive" ? { position: place.position, ahead: [] } : place.repair
     const own = busLive.ownPlace(shared, place)
     if (own !== undefined && busLive.isInRing(shared, own)) {
-      if (repair !== undefined) {
-        this.#place = own.place
-        // What had arrived by then the ring knows better than the text, which names so many holes and no more.
-        this.dealt = own.order === "arrival" ? ring.hadAt(own.place) : new PositionSet(repair.position, repair.ahead)
-        return
-      }
-      this.#start = busLive
-        .behind(shared, target, own)
-        .map((frame) => this.#item(frame, "arrival", frame.place, busLive.repairOf(frame)))
+      this.#place = own.place
+      // What had arrived by then the ring knows better than the text, which names so many holes and no more.
+      this.dealt = own.order === "arrival" ? ring.hadAt(own.place) : new PositionSet(repair?.position, repair?.ahead)
       return
     }
     if (repair === undefined) {
