@@ -9,7 +9,15 @@ import * as Duration from "effect/Duration"
 import * as Equal from "effect/Equal"
 import * as Result from "effect/Result"
 import * as Cursor from "./Cursor.ts"
-import type { EncodedEnvelope, EncodedEvent, Ending, Frame, RunId, SessionId } from "./Envelope.ts"
+import {
+  type EncodedEnvelope,
+  type EncodedEvent,
+  type Ending,
+  fieldProblem,
+  type Frame,
+  type RunId,
+  type SessionId,
+} from "./Envelope.ts"
 import type { AppendError, AppendRequest, LeaseRequest, ProducerState } from "./EventStore.ts"
 import * as StoreError from "./EventStoreError.ts"
 import type { RunHead } from "./RunHead.ts"
@@ -95,6 +103,27 @@ const invalid = (runId: RunId | undefined, detail: string) =>
 
 const isCount = (value: number, from: number) => Number.isSafeInteger(value) && value >= from
 
+const eventProblem = (event: Omit<EncodedEvent, "eventId"> & Partial<EncodedEvent>): string | undefined => {
+  const problem = fieldProblem(event)
+  if (problem !== undefined) return problem
+  if (!event.kind.isWellFormed()) return "kind has a lone surrogate"
+  return event.event.isWellFormed() ? undefined : "event has a lone surrogate"
+}
+
+/** What is wrong with the event of `endAbandoned`. */
+export const checkAbandoned = (
+  event: Omit<EncodedEvent, "eventId">,
+  bounds: Bounds,
+): StoreError.AppendFailed | undefined => {
+  if (event.endsRun === undefined) return invalid(undefined, "the event must end the run (endsRun)")
+  const problem = eventProblem(event)
+  if (problem !== undefined) return invalid(undefined, problem)
+  const bytes = byteLength(event.event)
+  return bytes > bounds.maxEventBytes
+    ? invalid(undefined, `the event has ${bytes} bytes, more than the ${bounds.maxEventBytes} allowed`)
+    : undefined
+}
+
 /** What is wrong with a lease request, whatever the store holds. */
 export const checkLease = (
   runId: RunId | undefined,
@@ -105,7 +134,11 @@ export const checkLease = (
   if (!(ttl > 0) || !Number.isFinite(ttl)) return invalid(runId, "a lease's ttl must be positive and finite")
   if (lease.will === undefined) return undefined
   if (lease.will.endsRun === undefined) return invalid(runId, "a will must be an event that ends the run (endsRun)")
-  return runId === undefined ? undefined : tooLarge(runId, lease.will, bounds.maxEventBytes)
+  if (runId === undefined) return checkAbandoned(lease.will, bounds)
+  const problem = eventProblem(lease.will)
+  return problem === undefined
+    ? tooLarge(runId, lease.will, bounds.maxEventBytes)
+    : invalid(runId, `the will's ${problem}`)
 }
 
 /** What is wrong with a request, whatever the store holds. */
@@ -134,6 +167,8 @@ export const checkRequest = (
     if (event.endsRun !== undefined && index < events.length - 1) {
       return invalid(runId, `event ${index + 1} of ${events.length} ends the run, and events follow it`)
     }
+    const problem = eventProblem(event)
+    if (problem !== undefined) return invalid(runId, `event ${index + 1}: ${problem}`)
     const large = tooLarge(runId, event, bounds.maxEventBytes)
     if (large !== undefined) return large
   }
@@ -227,7 +262,8 @@ const written = (
   const ending = events[events.length - 1]!.endsRun
   const next: RunState = {
     ...state,
-    firstSeq: eventsPerRun === undefined ? state.firstSeq : Math.max(state.firstSeq, lastSeq - eventsPerRun + 1),
+    firstSeq:
+      eventsPerRun === undefined ? state.firstSeq : Math.max(state.firstSeq, lastSeq - Math.max(1, eventsPerRun) + 1),
     lastSeq,
     ending,
     lastActivityAt: now,
@@ -379,7 +415,12 @@ export const checkPlace = (
   const headSeq = state?.lastSeq ?? 0
   if (place.seq > headSeq) return new StoreError.CursorAhead({ runId, after: place.seq, headSeq })
   if (state !== undefined && place.seq + 1 < state.firstSeq) {
-    return new StoreError.HistoryTruncated({ runId, after: place.seq, oldestSeq: state.firstSeq })
+    return new StoreError.HistoryTruncated({
+      runId,
+      after: place.seq,
+      oldestSeq: state.firstSeq,
+      generation: state.generation,
+    })
   }
   return undefined
 }

@@ -9,6 +9,8 @@
 import * as Schema from "effect/Schema"
 
 const idPattern = /^[A-Za-z0-9._:-]{1,128}$/
+const eventIdPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+const timestampPattern = /^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$/
 
 const Id = Schema.String.check(Schema.isPattern(idPattern, { expected: "1 to 128 characters of A-Z a-z 0-9 . _ : -" }))
 
@@ -36,7 +38,7 @@ export type AgentId = typeof AgentId.Type
 
 /** The identity of one event: a UUIDv7 in lowercase, hyphenated form. */
 export const EventId = Schema.String.check(
-  Schema.isPattern(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/, {
+  Schema.isPattern(eventIdPattern, {
     expected: "a UUIDv7 in lowercase",
   }),
 ).pipe(Schema.brand("EventId"))
@@ -61,7 +63,7 @@ const Correlation = Schema.Record(Schema.String, Schema.String)
 
 /** A moment as ISO 8601 in UTC with milliseconds: `2026-01-31T09:30:00.000Z`. */
 export const Timestamp = Schema.String.check(
-  Schema.isPattern(/^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{3}Z$/, {
+  Schema.isPattern(timestampPattern, {
     expected: "ISO 8601 in UTC with milliseconds, such as 2026-01-31T09:30:00.000Z",
   }),
 )
@@ -96,6 +98,22 @@ const eventFields = {
 /** An event ready to be stored: its vocabulary's answers beside the event as JSON text. A run's will has this shape. */
 export const EncodedEvent = Schema.Struct({ ...eventFields, event: EventJson })
 export type EncodedEvent = typeof EncodedEvent.Type
+
+/** The fields of an event that its appender gives, checked where they enter: what a store takes it must give back. */
+type GivenFields = Omit<EventInput<unknown>, "event" | "tags" | "correlation">
+
+/** What is wrong with an event's routing fields. Text with a lone surrogate is no Unicode, so no store gives it back. */
+export const fieldProblem = (event: GivenFields): string | undefined => {
+  if (event.eventId !== undefined && !eventIdPattern.test(event.eventId)) return "eventId is no UUIDv7 in lowercase"
+  if (event.emittedAt !== undefined && !timestampPattern.test(event.emittedAt)) {
+    return `emittedAt ${event.emittedAt} is not ISO 8601 in UTC with milliseconds, such as 2026-01-31T09:30:00.000Z`
+  }
+  if (event.agentId !== undefined && !idPattern.test(event.agentId)) {
+    return "agentId has other than 1 to 128 characters of A-Z a-z 0-9 . _ : -"
+  }
+  if (event.provider?.isWellFormed() === false) return "provider has a lone surrogate"
+  return event.turnId?.isWellFormed() === false ? "turnId has a lone surrogate" : undefined
+}
 
 const Seq = Schema.Int.check(Schema.isGreaterThanOrEqualTo(1))
 

@@ -174,6 +174,8 @@ export class HistoryTruncated extends Schema.TaggedError<HistoryTruncated>(id("H
   runId: RunId,
   after: Schema.Int,
   oldestSeq: Schema.Int,
+  /** The run's generation: what is read on from here belongs to it. */
+  generation: Schema.String,
 }) {
   override get message() {
     return `run ${this.runId} is kept from seq ${this.oldestSeq} on; what follows seq ${this.after} was trimmed`

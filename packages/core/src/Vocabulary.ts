@@ -33,7 +33,7 @@ import * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type * as Envelope from "./Envelope.ts"
+import * as Envelope from "./Envelope.ts"
 
 /** The vocabulary's schema refused an event, so it can never be stored. `problem` says which field and why. */
 export class EventRefused extends Schema.TaggedError<EventRefused>("@throughline/core/Vocabulary/EventRefused")(
@@ -147,6 +147,8 @@ export const encodeWith = <E>(
 ): Result.Result<Envelope.EncodedEvent, EventRefused> => {
   const json = vocabulary.encode(input.event)
   if (Result.isFailure(json)) return Result.fail(json.failure)
+  const problem = Envelope.fieldProblem(input)
+  if (problem !== undefined) return Result.fail(new EventRefused({ vocabulary: vocabulary.id.name, problem }))
   const endsRun = vocabulary.endsRun(input.event)
   // Assigned, not spread: this runs once per event, and most events have none of the optional fields.
   const encoded: { -readonly [Field in keyof Envelope.EncodedEvent]: Envelope.EncodedEvent[Field] } = {

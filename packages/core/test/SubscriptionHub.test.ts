@@ -3,6 +3,7 @@ import * as AgentEvents from "@throughline/core/AgentEvents"
 import * as Cursor from "@throughline/core/Cursor"
 import * as Envelope from "@throughline/core/Envelope"
 import * as EventStore from "@throughline/core/EventStore"
+import type { StoreOptions } from "@throughline/core/StoreOptions"
 import * as StreamAdapter from "@throughline/core/StreamAdapter"
 import * as SubscriptionHub from "@throughline/core/SubscriptionHub"
 import * as Vocabulary from "@throughline/core/Vocabulary"
@@ -12,14 +13,15 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
+import * as Scheduler from "effect/Scheduler"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 
 const crypto = Layer.mergeAll(SecureRandom.layerWebCrypto, Digest.layerWebCrypto)
-const layerOver = (adapter: Layer.Layer<StreamAdapter.StreamAdapter>) =>
+const layerOver = (adapter: Layer.Layer<StreamAdapter.StreamAdapter>, store?: StoreOptions) =>
   SubscriptionHub.layer().pipe(
-    Layer.provideMerge(Layer.mergeAll(EventStore.layerMemory(), adapter)),
+    Layer.provideMerge(Layer.mergeAll(EventStore.layerMemory(store), adapter)),
     Layer.provideMerge(crypto),
   )
 const layer = layerOver(StreamAdapter.layerMemory)
@@ -278,4 +280,68 @@ describe("SubscriptionHub", () => {
       assert.strictEqual(open, 0)
     }).pipe(Effect.provide(layerOver(counting)))
   })
+
+  it.effect("a reader that was told of trimmed history is bound to that generation", () =>
+    Effect.gen(function* () {
+      const hub = yield* SubscriptionHub.SubscriptionHub
+      const store = yield* EventStore.EventStore
+      yield* append(Array.from({ length: 9 }, (_, index) => line(`${index}`)))
+      const items: Array<string> = []
+      const reader = hub.run(runId, { truncated: "skip" }).pipe(
+        Stream.runForEach((item) =>
+          Effect.gen(function* () {
+            items.push(item._tag)
+            if (item._tag !== "Truncated") return
+            yield* store.remove(runId)
+            yield* append(Array.from({ length: 12 }, (_, index) => line(`again ${index}`)))
+          }),
+        ),
+        Effect.flip,
+      )
+      assert.strictEqual((yield* reader)._tag, "RunRemoved")
+      assert.deepStrictEqual(items, ["Truncated"])
+    }).pipe(Effect.provide(layerOver(StreamAdapter.layerMemory, { retention: { eventsPerRun: 3 } }))),
+  )
+
+  it.effect("a store that dies once ends neither the watch nor its readers", () => {
+    let deaths = 0
+    const dying = Layer.effect(
+      EventStore.EventStore,
+      Effect.map(EventStore.EventStore, (inner) => ({
+        ...inner,
+        head: (id) => Effect.suspend(() => (deaths++ === 1 ? Effect.die("boom") : inner.head(id))),
+      })),
+    )
+    return Effect.gen(function* () {
+      const hub = yield* SubscriptionHub.make()
+      yield* append([line("1")])
+      const failing = yield* fork(Effect.exit(Stream.runDrain(hub.run(runId))))
+      yield* TestClock.adjust("7 seconds")
+      assert.strictEqual((yield* Fiber.join(failing))._tag, "Failure")
+      const reader = yield* fork(Stream.runCollect(hub.run(runId)))
+      yield* TestClock.adjust("1 second")
+      const store = yield* EventStore.EventStore
+      const last = yield* Vocabulary.encode(vocabulary, { event: end })
+      yield* store.append({ runId, vocabulary: vocabulary.id, events: [last] })
+      yield* TestClock.adjust("7 seconds")
+      assert.deepStrictEqual(shape(yield* Fiber.join(reader)), [1, "CaughtUp", 2])
+    }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(dying, layer)))
+  })
+
+  it.effect("a reader that leaves at any step blocks no other reader of the same page", () =>
+    Effect.gen(function* () {
+      const hub = yield* SubscriptionHub.SubscriptionHub
+      yield* append([line("1"), end])
+      for (let operations = 5; operations < 120; operations++) {
+        const leaving = yield* fork(
+          Effect.provideService(Stream.runDrain(hub.run(runId)), Scheduler.MaxOpsBeforeYield, operations),
+        )
+        yield* Fiber.interrupt(leaving)
+        const reader = yield* fork(Stream.runCollect(hub.run(runId)))
+        yield* TestClock.adjust(1)
+        const exit = reader.pollUnsafe()
+        assert.isDefined(exit, `blocked by a reader that left within ${operations} operations`)
+      }
+    }).pipe(Effect.provide(layer)),
+  )
 })

@@ -107,7 +107,7 @@ export const make = Effect.fnUntraced(function* (
 
   const append: EventStore["Service"]["append"] = Effect.fnUntraced(function* (request) {
     const { producer, runId } = request
-    const invalid = AppendRules.checkRequest(request, bounds) ?? unstorable(runId, request)
+    const invalid = AppendRules.checkRequest(request, bounds)
     if (invalid !== undefined) return yield* invalid
     return yield* writing(
       runId,
@@ -222,7 +222,7 @@ ORDER BY r.started_at DESC, r.run_id DESC LIMIT ${Math.min(limit, 1000)}`.pipe(
   })
 
   const renew: EventStore["Service"]["renew"] = Effect.fnUntraced(function* (runIds, lease) {
-    const invalid = AppendRules.checkLease(undefined, lease, bounds) ?? unstorable(undefined, { events: [], lease })
+    const invalid = AppendRules.checkLease(undefined, lease, bounds)
     if (invalid !== undefined && invalid._tag === "AppendFailed") return yield* invalid
     return yield* writing<RenewResult, never>(
       undefined,
@@ -256,8 +256,7 @@ ORDER BY r.started_at DESC, r.run_id DESC LIMIT ${Math.min(limit, 1000)}`.pipe(
     )
 
   const endAbandoned: EventStore["Service"]["endAbandoned"] = Effect.fnUntraced(function* ({ event, idleFor }) {
-    if (event.endsRun === undefined) return yield* notAnEnd
-    const invalid = unstorable(undefined, { events: [event] })
+    const invalid = AppendRules.checkAbandoned(event, bounds)
     if (invalid !== undefined) return yield* invalid
     return yield* writing<Array<AppendResult>, never>(
       undefined,
@@ -339,34 +338,3 @@ const runOf = (row: runRow.RunRow): eventRow.Run => ({
   sessionId: row.session_id ?? undefined,
   schemaVersion: row.vocabulary_version,
 })
-
-const notAnEnd = new StoreError.AppendFailed({
-  reason: new StoreError.InvalidRequest({ detail: "the event of endAbandoned must end the run (endsRun)" }),
-})
-
-type EventContent = Omit<EncodedEvent, "eventId">
-
-/** The field that is no Unicode text. */
-const illFormed = (event: EventContent): string | undefined => {
-  if (!event.event.isWellFormed()) return "event"
-  if (!event.kind.isWellFormed()) return "kind"
-  if (event.provider?.isWellFormed() === false) return "provider"
-  return event.turnId?.isWellFormed() === false ? "turnId" : undefined
-}
-
-/** Databases store UTF-8, which has no lone surrogates: such a text would be read back as another one. */
-const unstorable = (
-  runId: RunId | undefined,
-  { events, lease }: Pick<AppendRequest, "lease"> & { readonly events: ReadonlyArray<EventContent> },
-): StoreError.AppendFailed | undefined => {
-  for (const event of lease?.will === undefined ? events : [...events, lease.will]) {
-    const field = illFormed(event)
-    if (field === undefined) continue
-    const detail = `the ${field} of an event has a lone surrogate, which is no Unicode text: encode it, then append again`
-    return new StoreError.AppendFailed({
-      ...(runId === undefined ? undefined : { runId }),
-      reason: new StoreError.InvalidRequest({ detail }),
-    })
-  }
-  return undefined
-}

@@ -11,6 +11,7 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Schedule from "effect/Schedule"
@@ -145,7 +146,7 @@ export const make = (shared: Shared) => {
   const { adapter, bus, counts, open, store } = shared
 
   /** Hands work over as a dead letter. From its first step on the events count as dead. */
-  const bury = (lane: Lane, work: Work, cause: DeadLetterCause): Effect.Effect<void> =>
+  const bury = (lane: Lane, work: Work, cause: DeadLetterCause, again = true): Effect.Effect<void> =>
     Effect.suspend(() => {
       const events = eventsIn(work)
       counts.dead += events
@@ -154,18 +155,25 @@ export const make = (shared: Shared) => {
         lane.keep = true
         open.delete(lane.runId)
       }
-      return shared
-        .onDeadLetter({
-          runId: lane.runId,
-          sessionId: work.sessionId,
-          cause,
-          events: work._tag === "Batch" ? work.events : [],
-          unencoded: work._tag === "Batch" ? [] : [work.input],
-        })
-        .pipe(
-          Effect.catchDefect((defect) => Effect.logError("the dead-letter handler died", defect)),
-          Effect.ensuring(Effect.sync(() => shared.settled(events))),
-        )
+      const letter: DeadLetter = {
+        runId: lane.runId,
+        sessionId: work.sessionId,
+        cause,
+        events: work._tag === "Batch" ? work.events : [],
+        unencoded: work._tag === "Batch" ? [] : [work.input],
+      }
+      return Effect.suspend(() => shared.onDeadLetter(letter)).pipe(
+        Effect.catchDefect((defect) => Effect.logError("the dead-letter handler died", defect)),
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            if (again && Exit.hasInterrupts(exit)) {
+              // The bridge stops in the middle of the handler: the letter is handed over once more.
+              counts.dead -= events
+              lane.waiting.unshift(work)
+            } else shared.settled(events)
+          }),
+        ),
+      )
     })
 
   /** The lane's current work is dead. */
@@ -349,7 +357,7 @@ export const make = (shared: Shared) => {
       lane.running = true
       for (let left = lane.current ?? lane.waiting.shift(); left !== undefined; left = lane.waiting.shift()) {
         lane.current = undefined
-        yield* bury(lane, left, cause)
+        yield* bury(lane, left, cause, false)
       }
       lane.running = false
     }),

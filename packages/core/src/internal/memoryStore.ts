@@ -175,7 +175,8 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
   })
 
   const endAbandoned: EventStore["Service"]["endAbandoned"] = Effect.fnUntraced(function* ({ event, idleFor }) {
-    if (event.endsRun === undefined) return yield* notAnEnd
+    const invalid = AppendRules.checkAbandoned(event, bounds)
+    if (invalid !== undefined) return yield* invalid
     const now = yield* Clock.currentTimeMillis
     const idleSince = now - Duration.toMillis(Duration.fromInputUnsafe(idleFor))
     const results: Array<AppendResult> = []
@@ -302,10 +303,6 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
   }
 
   return { eventStore, archive }
-})
-
-const notAnEnd = new StoreError.AppendFailed({
-  reason: new StoreError.InvalidRequest({ detail: "the event of endAbandoned must end the run (endsRun)" }),
 })
 
 /** Orders heads for `runs`: last started first, ties by run id. */

@@ -21,7 +21,7 @@ import * as Cursor from "../Cursor.ts"
 import type { Frame, Gap, RoomKind, RunId } from "../Envelope.ts"
 import type { EventBus } from "../EventBus.ts"
 import type { AppendResult, AppendWillError, EventStore, Page, ReadError } from "../EventStore.ts"
-import type { ReadFailed } from "../EventStoreError.ts"
+import { AppendFailed, type ReadFailed, StoreBroken } from "../EventStoreError.ts"
 import type { RunHead } from "../RunHead.ts"
 import { publishAppended, type StreamAdapter } from "../StreamAdapter.ts"
 import { RunWindow } from "./runWindow.ts"
@@ -49,6 +49,7 @@ export interface FeedServices {
 const firstPoll = 50
 const slowestPoll = 1000
 const subscribeTimeout = "5 seconds"
+const storeDied = new StoreBroken({ detail: "a defect in the store" })
 const writeTimeout = "10 seconds"
 
 const resubscribe = Schedule.exponential("50 millis").pipe(
@@ -117,7 +118,7 @@ const listen = (runId: RunId, feed: RunFeed, { adapter }: FeedServices, options:
   }).pipe(Effect.scoped, Effect.ensuring(Effect.sync(() => feed.setLive(false))))
   return subscription.pipe(
     Effect.retry(resubscribe),
-    Effect.ignore,
+    Effect.catchCause((cause) => Effect.logDebug(`the live path of run ${runId} is down`, cause)),
     // A path that connects and breaks at once is not tried in a tight loop.
     Effect.andThen(Effect.sleep("50 millis")),
     Effect.forever,
@@ -164,7 +165,11 @@ const keep = Effect.fnUntraced(function* (
     if (now < due.at) return
     const appended: Result.Result<AppendResult, AppendWillError | TimeoutError> = yield* services.store
       .appendWill(runId, { leaseVersion: lease.version, expectedSeq: head.lastSeq })
-      .pipe(Effect.timeout(writeTimeout), Effect.result)
+      .pipe(
+        Effect.catchDefect(() => Effect.fail(new AppendFailed({ runId, reason: storeDied }))),
+        Effect.timeout(writeTimeout),
+        Effect.result,
+      )
     // Refused: somebody was quicker, or the producer is back, or this process may not write. It keeps watching.
     if (Result.isFailure(appended)) return
     due = undefined

@@ -83,6 +83,8 @@ class RunReader {
   #generation: string | undefined = undefined
   /** Whether anything was read yet: before, a cursor of another generation is the caller's, after, the run was removed. */
   #bound = false
+  /** Whether the store has answered for this generation. */
+  #answered = false
   /** The highest head a page told of. */
   #knownHead = 0
   #started = false
@@ -171,6 +173,7 @@ class RunReader {
   #bind(generation: string, vocabulary: VocabularyId | undefined): VocabularyMismatch | undefined {
     this.#generation = generation
     this.#bound = true
+    this.#answered = true
     const given = this.#options.vocabularyId
     return given === undefined ||
       vocabulary === undefined ||
@@ -195,11 +198,14 @@ class RunReader {
     if (error._tag === "HistoryTruncated" && this.#options.truncated === "skip") {
       const item: Item = { _tag: "Truncated", from: this.#seq + 1, to: error.oldestSeq - 1 }
       this.#seq = error.oldestSeq - 1
+      // What was trimmed was of this generation, so what follows must be.
+      this.#generation = error.generation
+      this.#answered = true
       // There is more to read for sure; it must not wait for the live path.
       this.#knownHead = Math.max(this.#knownHead, error.oldestSeq)
       return Effect.succeed([item])
     }
-    if (error._tag === "CursorStale" && this.#bound) {
+    if (error._tag === "CursorStale" && this.#answered) {
       return Effect.fail(new RunRemoved({ runId: error.runId, generation: error.cursorGeneration }))
     }
     return Effect.fail(error)

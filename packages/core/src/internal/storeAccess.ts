@@ -7,7 +7,7 @@ import type * as Schedule from "effect/Schedule"
 import type { RunCursor } from "../Cursor.ts"
 import type { RunId } from "../Envelope.ts"
 import type { EventStore, Page, ReadError } from "../EventStore.ts"
-import { ReadFailed, StoreUnavailable } from "../EventStoreError.ts"
+import { ReadFailed, StoreBroken, StoreUnavailable } from "../EventStoreError.ts"
 import type { RunHead } from "../RunHead.ts"
 
 export interface StoreAccess {
@@ -48,6 +48,10 @@ export const make = (
 
   const bounded = <A, E extends { readonly _tag: string }>(runId: RunId, effect: Effect.Effect<A, E>) =>
     effect.pipe(
+      // A store that dies must not end whoever watches with it.
+      Effect.catchDefect((cause) =>
+        Effect.fail(new ReadFailed({ runId, reason: new StoreBroken({ detail: "a defect in the store", cause }) })),
+      ),
       Effect.timeoutOrElse({
         duration: options.readTimeout,
         orElse: () =>
@@ -59,10 +63,11 @@ export const make = (
     Effect.retry(effect, { schedule: options.retry, while: isRetryable })
 
   const own = (key: string, runId: RunId, after: RunCursor, limit: number) =>
-    Effect.suspend(() => {
+    // Between announcing the read and making sure that it answers nothing may interrupt: others wait for it.
+    Effect.uninterruptibleMask((restore) => {
       const read: InFlight = { number: ++begun, answer: Deferred.makeUnsafe<Exit.Exit<Page, ReadError>>() }
       inFlight.set(key, read)
-      return Effect.onExit(bounded(runId, store.read({ runId, after, limit })), (exit) =>
+      return Effect.onExit(restore(bounded(runId, store.read({ runId, after, limit }))), (exit) =>
         Effect.sync(() => {
           if (inFlight.get(key) === read) inFlight.delete(key)
           Deferred.doneUnsafe(read.answer, Effect.succeed(exit))
