@@ -129,7 +129,7 @@ export const open = Effect.fnUntraced(function* (
           // Once it is detached nothing more is for it.
           if (!queue.offer(frame)) remove()
         },
-        gap: ({ reason }) => queue.gap(reason),
+        gap: ({ notice, reason }) => queue.gap(reason, notice),
       })
       return { ...start(), remove }
     }),
