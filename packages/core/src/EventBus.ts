@@ -25,6 +25,7 @@
  * }).pipe(Effect.scoped)
  * ```
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -160,13 +161,16 @@ export class EventBus extends Context.Service<
   }
 >()("@throughline/core/EventBus") {}
 
-/** How a bus works; each has a default. */
+/** How a bus works. What is out of bounds is taken for the nearest bound, what is no number for the default. */
 export interface BusOptions {
-  /** Frames in the ring, at least 1; 8,192 by default. */
+  /** Frames in the ring, from 1 to 1,048,576; 8,192 by default. */
   readonly ringFrames?: number | undefined
-  /** UTF-16 units of the JSON of the ring's frames, 512 added for each; 16 Mi by default. */
+  /** UTF-16 units of the JSON of the ring's frames, 512 added for each, from 0; 16 Mi by default. */
   readonly ringSize?: number | undefined
 }
+
+const within = (given: number | undefined, least: number, most: number, otherwise: number): number =>
+  given === undefined || Number.isNaN(given) ? otherwise : Math.min(most, Math.max(least, given))
 
 /** No run is called this, so that asking for it costs next to nothing. */
 const nobody = "-" as RunId
@@ -192,8 +196,8 @@ export const make = Effect.fnUntraced(function* (
     position: Option.isSome(archive) ? yield* endOf(archive.value) : undefined,
     instance: yield* makeGeneration(yield* SecureRandom.SecureRandom),
     digest: yield* Digest.Digest,
-    ringFrames: Math.max(1, Math.floor(options.ringFrames ?? 8192)),
-    ringSize: options.ringSize ?? 16 * 1024 * 1024,
+    ringFrames: Math.floor(within(options.ringFrames, 1, 2 ** 20, 8192)),
+    ringSize: within(options.ringSize, 0, Number.MAX_SAFE_INTEGER, 16 * 1024 * 1024),
   })
 })
 
@@ -204,8 +208,11 @@ export const layer = (options?: BusOptions): Layer.Layer<EventBus, never, Secure
 /** Frames that may wait between a room and the bus. */
 const feedCapacity = 8192
 
+const shortestPause = Duration.millis(100)
+const longestPause = Duration.seconds(5)
+
 /** How a room that went down is listened to again: from 100 ms, doubling to 5 s, jittered. */
-const reconnect = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced(Duration.seconds(5))]).pipe(
+const reconnect = Schedule.min([Schedule.exponential(shortestPause), Schedule.spaced(longestPause)]).pipe(
   Schedule.jittered,
 )
 
@@ -217,8 +224,8 @@ const isRetryable = (error: { readonly _tag: string; readonly isRetryable?: bool
  * produce. What the bus took in before is left out, as `publish` says, so a process may feed the rooms that it publishes to
  * itself, however far they lag.
  *
- * Returns once it listens. When the room goes down it is listened to again, with a `Gap` to everybody; it is given up,
- * with an error in the log, when the adapter says that trying again can't help.
+ * Returns once it listens. When the room goes down it is listened to again, with a `Gap` to everybody: after 100 ms,
+ * doubling to 5 s until a subscription has delivered something or has lasted 5 s. It is given up, with an error in the log, when the adapter says that trying again can't help.
  */
 export const feedFrom = Effect.fnUntraced(function* (
   room: Room,
@@ -231,11 +238,34 @@ export const feedFrom = Effect.fnUntraced(function* (
     Effect.suspend(() => bus.publish(frames)).pipe(
       Effect.catchCause((cause) => Effect.logError("frames of a room were not published to the bus", cause)),
     )
-  const pump = (stream: Effect.Success<typeof listen>) => Stream.runForEachArray(stream, publish)
+  /** The subscription has delivered something. */
+  let delivered = false
+  const pump = (stream: Effect.Success<typeof listen>) =>
+    Stream.runForEachArray(stream, (frames) => {
+      delivered = true
+      return publish(frames)
+    })
   const lost = publish([{ _tag: "Gap", reason: "reconnected" }])
-  const again = Effect.flatMap(listen, (stream) => Effect.andThen(lost, pump(stream))).pipe(
-    Effect.scoped,
-    Effect.retry({ schedule: reconnect, while: isRetryable }),
+  const attempt = Effect.gen(function* () {
+    delivered = false
+    const began = yield* Clock.currentTimeMillis
+    yield* Effect.andThen(lost, pump(yield* listen)).pipe(
+      Effect.onError(() =>
+        Effect.map(Clock.currentTimeMillis, (now) => {
+          if (now - began >= Duration.toMillis(longestPause)) delivered = true
+        }),
+      ),
+    )
+  }).pipe(Effect.scoped)
+  // A subscription that worked begins the pauses anew when it goes down.
+  const again: typeof attempt = Effect.suspend(() =>
+    attempt.pipe(
+      Effect.retry({ schedule: reconnect, while: (error) => isRetryable(error) && !delivered }),
+      Effect.catchIf(
+        (error) => isRetryable(error) && delivered,
+        () => Effect.delay(again, shortestPause),
+      ),
+    ),
   )
   yield* pump(yield* listen).pipe(
     Effect.catchIf(isRetryable, () => again),

@@ -10,6 +10,7 @@ import * as StreamAdapter from "@throughline/core/StreamAdapter"
 import * as SubscriptionHub from "@throughline/core/SubscriptionHub"
 import * as Throughline from "@throughline/core/Throughline"
 import * as Vocabulary from "@throughline/core/Vocabulary"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
@@ -183,6 +184,50 @@ describe("EventBus", () => {
       yield* Queue.offer(attempts[1]!, frames[1]!)
       assert.deepStrictEqual(shape([...first, ...(yield* take(live, 2))]), [1, "Gap", 2])
     }).pipe(Effect.provide(Throughline.layerMemory())),
+  )
+
+  it.effect("the pauses before a room is listened to again begin anew after a subscription that delivered", () =>
+    Effect.gen(function* () {
+      const down = new StreamAdapter.AdapterUnavailable({ detail: "gone", isRetryable: true })
+      const [frame] = yield* append([line("one")])
+      const times: Array<number> = []
+      let delivers = true
+      const adapter = StreamAdapter.StreamAdapter.of({
+        publish: () => Effect.void,
+        subscribe: () =>
+          Effect.map(Clock.currentTimeMillis, (now) => {
+            times.push(now)
+            return Stream.concat(delivers ? Stream.make(frame!) : Stream.empty, Stream.fail(down))
+          }),
+      })
+      yield* Effect.provideService(EventBus.feedFrom({ _tag: "All" }), StreamAdapter.StreamAdapter, adapter)
+      for (let tick = 0; tick < 500; tick++) yield* TestClock.adjust("10 millis")
+      // 5 seconds, a pause of 100 ms each; doubling they would be six.
+      assert.isAtLeast(times.length, 40)
+      delivers = false
+      const before = times.length
+      for (let tick = 0; tick < 500; tick++) yield* TestClock.adjust("10 millis")
+      assert.isAtMost(times.length - before, 8)
+    }).pipe(Effect.provide(Throughline.layerMemory())),
+  )
+
+  it.effect("options of a bus that are out of bounds are taken for the nearest, and no number for the default", () =>
+    Effect.gen(function* () {
+      for (const [ringFrames, ringSize, kept] of [
+        [Number.NaN, Number.NaN, 3],
+        [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, 3],
+        [-1, undefined, 1],
+        [2.5, undefined, 2],
+        [undefined, -1, 0],
+      ] as const) {
+        const bus = yield* EventBus.make({ ringFrames, ringSize })
+        const live = yield* bus.subscribeAll()
+        const frames = yield* Effect.provide(append([line("one"), line("two"), end]), EventStore.layerMemory())
+        yield* bus.publish(frames)
+        assert.strictEqual((yield* bus.status).ringFrames, kept)
+        assert.deepStrictEqual(shape(yield* take(live, 3)), [1, 2, 3])
+      }
+    }).pipe(Effect.scoped, Effect.provide(Throughline.layerCrypto)),
   )
 
   it.effect("a gap in a room makes a repaired subscription read the archive", () =>

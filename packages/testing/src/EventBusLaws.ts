@@ -451,7 +451,6 @@ export const apart: BusLaw = Law.make({
     if (stuckFirst) yield* Effect.asVoid(stuck)
     const live = yield* Effect.forEach(Array.from({ length: 99 }), () => BusWorld.subscribe({ by: "all" }))
     if (!stuckFirst) yield* Effect.asVoid(stuck)
-    const counts = live.map(() => 0)
     const seen: Array<ReadonlyArray<string>> = live.map(() => [])
     const lastId = { current: "" }
     const readers = yield* Effect.forEach(live, (stream, index) =>
@@ -460,7 +459,6 @@ export const apart: BusLaw = Law.make({
           Stream.takeUntil((item) => item._tag === "Frame" && item.envelope.eventId === lastId.current),
           Stream.runForEach((item) =>
             Effect.sync(() => {
-              counts[index]!++
               if (item._tag === "Frame" && item.notice === undefined)
                 seen[index] = [...seen[index]!, item.envelope.eventId]
             }),
