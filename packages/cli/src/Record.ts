@@ -92,6 +92,7 @@ const unrecorded: Recorder.Recorder = {
   note: () => {},
   output: () => ({ take: () => Effect.void, end: Effect.void }),
   ending: () => undefined,
+  lost: () => {},
   finish: () => Effect.succeed({ events: 1, stored: 0 }),
   abandon: () => {},
 }
@@ -131,26 +132,28 @@ export const record = Effect.fnUntraced(function* (request: RecordRequest) {
   const say = (text: string) => Effect.provideService(tell(text), Output, output)
 
   let firstCause: string | undefined
-  const services = yield* openOrTell(url, runId, ({ cause }) => {
+  let recorder = unrecorded
+  const services = yield* openOrTell(url, runId, (letter) => {
+    recorder.lost(letter)
+    const { cause } = letter
     if (firstCause !== undefined) return Effect.void
     firstCause = cause.message
     return say(`events are not stored: ${cause.message}`)
   })
   let malformed = 0
-  const recorder =
-    services === undefined
-      ? unrecorded
-      : yield* Recorder.make({
-          runId,
-          sessionId: request.session,
-          agentId: request.agent,
-          format: request.format,
-          onMalformed: (stream, problem) => {
-            malformed += 1
-            return malformed <= malformedTold ? say(`a line of ${stream} is recorded as text: ${problem}`) : Effect.void
-          },
-        }).pipe(Effect.provideService(EventBridge, Context.get(services, EventBridge)))
-  if (services !== undefined) yield* announce(runId, url, isDefault)
+  if (services !== undefined) {
+    recorder = yield* Recorder.make({
+      runId,
+      sessionId: request.session,
+      agentId: request.agent,
+      format: request.format,
+      onMalformed: (stream, problem) => {
+        malformed += 1
+        return malformed <= malformedTold ? say(`a line of ${stream} is recorded as text: ${problem}`) : Effect.void
+      },
+    }).pipe(Effect.provideService(EventBridge, Context.get(services, EventBridge)))
+    yield* announce(runId, url, isDefault)
+  }
 
   const [command, ...args] = request.command
   if (request.format !== "agent") {

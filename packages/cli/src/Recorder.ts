@@ -9,11 +9,14 @@
  * waits for a pipe. A store that gives no room for `patience` (2 s) is no longer waited for: until half of the buffer
  * has drained, lines are left out, counted, and their number takes their place in the run (a `Custom` named
  * `throughline.lost`). So a dead store holds up its source for 2 seconds, once.
+ *
+ * What the store refuses (a full disk) is counted likewise: the number goes in front of the lines that follow, until
+ * the store takes it, at the latest in front of the run's end.
  */
 import type { AgentEvent } from "@throughline/core/AgentEvents"
 import { vocabulary } from "@throughline/core/AgentEvents"
-import type { AgentId, RunId, SessionId } from "@throughline/core/Envelope"
-import { type BridgeHandle, type BridgeInput, EventBridge } from "@throughline/core/EventBridge"
+import type { AgentId, EncodedEvent, RunId, SessionId } from "@throughline/core/Envelope"
+import { type BridgeHandle, type BridgeInput, type DeadLetter, EventBridge } from "@throughline/core/EventBridge"
 import { defaultBounds } from "@throughline/core/StoreOptions"
 import type * as Arr from "effect/Array"
 import type * as Cause from "effect/Cause"
@@ -21,7 +24,9 @@ import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Latch from "effect/Latch"
+import * as Predicate from "effect/Predicate"
 import * as Queue from "effect/Queue"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as LineFormat from "./LineFormat.ts"
@@ -66,6 +71,8 @@ export interface Recorder {
   readonly output: (stream: LineFormat.OutputStream) => OutputRecorder
   /** The event with which the source itself ended the run (`agent` format), held back until the source is done. */
   readonly ending: () => AgentEvent | undefined
+  /** Hears what the bridge gave up: the run will say that it is missing. To be called from its dead-letter handler. */
+  readonly lost: (letter: Pick<DeadLetter, "events" | "unencoded">) => void
   /** Ends the run and waits until everything is stored, given up, or {@link Recorder.abandon} was called. */
   readonly finish: (ending: AgentEvent) => Effect.Effect<Report>
   /** Stop waiting for the store. */
@@ -80,7 +87,18 @@ interface Pending {
 const maxLineBytes = defaultBounds.maxEventBytes - LineFormat.outputLineOverhead
 const batch = 500
 
-/** Waits until the bridge is done, or has made no progress for a while. */
+/** The lines a lost-lines event stands for; `undefined`: it is another event. */
+const linesLost = ({ event, kind }: EncodedEvent): number | undefined => {
+  if (kind !== "Custom") return undefined
+  const decoded = vocabulary.decode(event)
+  if (Result.isFailure(decoded) || decoded.success._tag !== "Custom") return undefined
+  const { data, name } = decoded.success
+  return name === lostEvent && Predicate.hasProperty(data, "lines") && typeof data.lines === "number"
+    ? data.lines
+    : undefined
+}
+
+/** Waits until the bridge is done, or has made no progress for a while; `true`: done. */
 const settled = Effect.fnUntraced(function* (handle: BridgeHandle, patience: Duration.Duration) {
   let last = -1
   const stalled = handle.status.pipe(
@@ -91,7 +109,7 @@ const settled = Effect.fnUntraced(function* (handle: BridgeHandle, patience: Dur
     }),
     Effect.repeat({ schedule: Schedule.spaced(patience), until: (stands) => stands }),
   )
-  yield* Effect.raceFirst(handle.await, stalled)
+  return yield* Effect.raceFirst(Effect.as(handle.await, true), Effect.as(stalled, false))
 })
 
 /** Starts recording a run; with its scope the bridge's lane goes too. */
@@ -101,7 +119,7 @@ export const make = Effect.fnUntraced(function* (options: RecorderOptions) {
   const patience = options.patience ?? "2 seconds"
   const { agentId, format, runId, sessionId } = options
 
-  const queue = yield* Queue.make<Pending, Cause.Done>()
+  let queue = yield* Queue.make<Pending, Cause.Done>()
   const room = yield* Latch.make(true)
   const abandoned = yield* Deferred.make<void>()
   let waiting = 0
@@ -149,7 +167,7 @@ export const make = Effect.fnUntraced(function* (options: RecorderOptions) {
       leftOut += 1
       return
     }
-    if (isLeavingOut) resume()
+    resume()
     put(event, bytes)
   }
 
@@ -163,8 +181,9 @@ export const make = Effect.fnUntraced(function* (options: RecorderOptions) {
       event,
     })) as unknown as Arr.NonEmptyReadonlyArray<BridgeInput<AgentEvent>>
   }
-  const source = Stream.fromPull(Effect.succeed(Effect.map(Queue.takeBetween(queue, 1, batch), inputs)))
-  const handle = yield* bridge.start(vocabulary, source)
+  const sourceOf = (from: Queue.Dequeue<Pending, Cause.Done>) =>
+    Stream.fromPull(Effect.succeed(Effect.map(Queue.takeBetween(from, 1, batch), inputs)))
+  const handle = yield* bridge.start(vocabulary, sourceOf(queue))
 
   const output = (stream: LineFormat.OutputStream): OutputRecorder => {
     const splitter = LineSplitter.make(maxLineBytes)
@@ -190,21 +209,42 @@ export const make = Effect.fnUntraced(function* (options: RecorderOptions) {
     }
   }
 
+  const lost: Recorder["lost"] = ({ events: given, unencoded }) => {
+    leftOut += unencoded.length
+    for (const event of given) {
+      const lines = linesLost(event)
+      leftOut += lines ?? 1
+      // The number will be put in again.
+      if (lines !== undefined) events -= 1
+    }
+  }
+
   const finish = Effect.fnUntraced(function* (ending: AgentEvent) {
+    const endPatience = Duration.fromInputUnsafe(options.endPatience ?? "10 seconds")
+    const finished = (waitedFor: BridgeHandle) =>
+      Effect.raceFirst(settled(waitedFor, endPatience), Effect.as(Deferred.await(abandoned), false))
+    yield* Queue.end(queue)
+    const isDone = yield* finished(handle)
+    const { stored } = yield* handle.stop
+    events += 1
+    if (!isDone) return { events, stored }
+
+    // Only now it is known what is missing, and the end comes after everything: it goes through a bridge of its own.
+    const last = yield* Queue.make<Pending, Cause.Done>()
+    queue = last
     resume()
     put(ending, 200)
-    events += 1
-    yield* Queue.end(queue)
-    const endPatience = Duration.fromInputUnsafe(options.endPatience ?? "10 seconds")
-    yield* Effect.raceFirst(settled(handle, endPatience), Deferred.await(abandoned))
-    const status = yield* handle.stop
-    return { events, stored: status.stored }
-  })
+    yield* Queue.end(last)
+    const end = yield* bridge.start(vocabulary, sourceOf(last))
+    yield* finished(end)
+    return { events, stored: stored + (yield* end.stop).stored }
+  }, Effect.scoped)
 
   return {
     note: (event) => add(event, 500),
     output,
     ending: () => ownEnding,
+    lost,
     finish,
     abandon: () => {
       Deferred.doneUnsafe(abandoned, Effect.void)

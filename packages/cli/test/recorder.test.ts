@@ -18,19 +18,22 @@ const runId = RunId.make("run")
 const completed: AgentEvent = { _tag: "RunCompleted", finishReason: "exit", iterations: 0 }
 const bytes = (text: string) => new TextEncoder().encode(text)
 
-/** A store whose appends wait at a gate, or fail for good, and a recorder of 10,000 bytes on it. */
+/** A store whose appends wait at a gate, or fail while it is closed, and a recorder of 10,000 bytes on it. */
 const setUp = Effect.fnUntraced(function* (behaviour: "gated" | "broken") {
   const gate = yield* Latch.make(false)
+  let hear: Recorder.Recorder["lost"] | undefined
   const append = (store: EventStore.EventStore["Service"]): EventStore.EventStore["Service"]["append"] =>
     behaviour === "gated"
       ? (request) => Effect.andThen(gate.await, store.append(request))
-      : () =>
-          Effect.fail(
-            new StoreError.AppendFailed({
-              runId,
-              reason: new StoreError.StoreBroken({ detail: "no disk left to stand on" }),
-            }),
-          )
+      : (request) =>
+          gate.isOpen()
+            ? store.append(request)
+            : Effect.fail(
+                new StoreError.AppendFailed({
+                  runId,
+                  reason: new StoreError.StoreBroken({ detail: "no disk left to stand on" }),
+                }),
+              )
   const store = Layer.effectContext(
     Effect.map(Effect.context<EventStore.EventStore>(), (context) => {
       const real = Context.get(context, EventStore.EventStore)
@@ -39,7 +42,7 @@ const setUp = Effect.fnUntraced(function* (behaviour: "gated" | "broken") {
   ).pipe(Layer.provideMerge(EventStore.layerMemory()))
   const services = yield* Layer.build(
     Throughline.layer(Layer.mergeAll(store, StreamAdapter.layerMemory), {
-      bridge: { maxPending: 10, grace: "1 second", onDeadLetter: () => Effect.void },
+      bridge: { maxPending: 10, grace: "1 second", onDeadLetter: (letter) => Effect.sync(() => hear?.(letter)) },
     }),
   )
   const recorder = yield* Recorder.make({
@@ -48,6 +51,7 @@ const setUp = Effect.fnUntraced(function* (behaviour: "gated" | "broken") {
     onMalformed: () => Effect.void,
     bufferBytes: 10_000,
   }).pipe(Effect.provideService(EventBridge.EventBridge, Context.get(services, EventBridge.EventBridge)))
+  hear = recorder.lost
   const read = Effect.map(Context.get(services, EventStore.EventStore).read({ runId, limit: 1000 }), ({ envelopes }) =>
     envelopes.map((envelope) => JSON.parse(envelope.event) as AgentEvent),
   )
@@ -160,6 +164,45 @@ describe("Recorder", () => {
       yield* Fiber.join(source)
       const report = yield* recorder.finish(completed)
       assert.deepStrictEqual(report, { events: 101, stored: 0 })
+    }),
+  )
+
+  it.effect("what a full store refused is counted in its place, once the store takes events again", () =>
+    Effect.gen(function* () {
+      const { gate, read, recorder } = yield* setUp("broken")
+      const output = recorder.output("stdout")
+      const take = (from: number, to: number) =>
+        Effect.forEach(
+          Array.from({ length: to - from }),
+          (_, index) => Effect.andThen(output.take(bytes(`line ${from + index}\n`)), settle),
+          { discard: true },
+        )
+      yield* gate.open
+      yield* take(0, 3)
+      yield* gate.close
+      yield* take(3, 10)
+      yield* gate.open
+      yield* take(10, 12)
+      const report = yield* recorder.finish(completed)
+      const shown = (yield* read).map((event) =>
+        event._tag === "OutputLine" ? event.line : event._tag === "Custom" ? event.data : event._tag,
+      )
+      assert.deepStrictEqual(shown, ["line 0", "line 1", "line 2", { lines: 7 }, "line 10", "line 11", "RunCompleted"])
+      assert.deepStrictEqual(report, { events: 14, stored: 7 })
+    }),
+  )
+
+  it.effect("what was refused last is counted in front of the end", () =>
+    Effect.gen(function* () {
+      const { gate, read, recorder } = yield* setUp("broken")
+      yield* recorder.output("stdout").take(bytes("one\ntwo\n"))
+      yield* settle
+      yield* gate.open
+      const report = yield* recorder.finish(completed)
+      const events = yield* read
+      assert.deepStrictEqual(events[0], { _tag: "Custom", name: "throughline.lost", data: { lines: 2 } })
+      assert.deepStrictEqual([events.length, events[1]?._tag], [2, "RunCompleted"])
+      assert.deepStrictEqual(report, { events: 4, stored: 2 })
     }),
   )
 
