@@ -31,6 +31,19 @@ export class CursorScopeMismatch extends Schema.TaggedError<CursorScopeMismatch>
   }
 }
 
+/**
+ * The cursor is after a position that the store has not reached: it was cut from another store, or this one lost what it
+ * had acknowledged. Start over without a cursor, or restore the store.
+ */
+export class CursorBeyondEnd extends Schema.TaggedError<CursorBeyondEnd>("@throughline/core/Cursor/CursorBeyondEnd")(
+  "CursorBeyondEnd",
+  { position: Schema.Int, end: Schema.Int },
+) {
+  override get message() {
+    return `the cursor is after position ${this.position}, but the store ends at position ${this.end}`
+  }
+}
+
 /** A place in a run: everything after `seq`. Without a generation it is unguarded. */
 export interface RunPlace {
   readonly seq: number

@@ -5,7 +5,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Stream from "effect/Stream"
-import type { CursorScopeMismatch, InvalidCursor } from "./Cursor.ts"
+import type { CursorBeyondEnd, CursorScopeMismatch, InvalidCursor } from "./Cursor.ts"
 import type { EncodedEnvelope, RunId } from "./Envelope.ts"
 import type { EventFilter, InvalidFilter } from "./EventFilter.ts"
 import type { CorruptRecord, ReadFailed } from "./EventStoreError.ts"
@@ -36,7 +36,13 @@ export interface ArchiveCheckpoint {
 
 export type ArchiveItem = ArchiveEvent | ArchiveTruncated | ArchiveCheckpoint
 
-export type ReplayError = ReadFailed | CorruptRecord | InvalidCursor | CursorScopeMismatch | InvalidFilter
+export type ReplayError =
+  | ReadFailed
+  | CorruptRecord
+  | InvalidCursor
+  | CursorBeyondEnd
+  | CursorScopeMismatch
+  | InvalidFilter
 
 export class EventArchive extends Context.Service<
   EventArchive,
@@ -44,9 +50,10 @@ export class EventArchive extends Context.Service<
     /**
      * All that is stored after a cursor and matches, up to what was stored when the replay gets there; then a
      * `Checkpoint`, and the stream completes. Nothing that becomes visible later sorts before what was read.
-     * Removed runs are left out. A run whose history was trimmed, and whose own fields match, yields `Truncated` before its next envelope, and
-     * before any event at a later position than what was trimmed, so that every cursor is past it or is told; a cursor
-     * already past what was trimmed is not. Costs a page of memory, whatever the length.
+     * Removed runs are left out. A run whose history was trimmed, and whose own fields match, yields `Truncated` before
+     * its next envelope, and before any event at a later position than what was trimmed, so that every cursor is past it
+     * or is told; a cursor already past what was trimmed is not. A cursor past all that is stored fails
+     * `CursorBeyondEnd`. Costs a page of memory, whatever the length.
      */
     readonly replay: (request: {
       readonly filter: EventFilter

@@ -344,4 +344,19 @@ describe("SubscriptionHub", () => {
       }
     }).pipe(Effect.provide(layer)),
   )
+
+  it.effect("a session's cursor beyond all that is stored is refused, and jumps over nothing", () =>
+    Effect.gen(function* () {
+      const sessionId = Envelope.SessionId.make("chat")
+      const read = (after?: string) =>
+        Effect.map(SubscriptionHub.SubscriptionHub, (hub) => hub.session(sessionId, { after })).pipe(Stream.unwrap)
+      const cursor = yield* Effect.gen(function* () {
+        yield* append([line("1"), line("2")], { sessionId })
+        const items = yield* Stream.runCollect(Stream.take(read(), 3))
+        return items.map((item) => (item._tag === "CaughtUp" ? item.cursor : ""))[2]!
+      }).pipe(Effect.provide(Layer.fresh(layer)))
+      const refused = yield* Effect.flip(Stream.runDrain(read(cursor))).pipe(Effect.provide(Layer.fresh(layer)))
+      assert.strictEqual(refused._tag, "CursorBeyondEnd")
+    }),
+  )
 })

@@ -125,7 +125,8 @@ AND ${condition ?? sql`1 = 1`} ORDER BY r.trimmed_position`.values
       Effect.gen(function* () {
         const compiled = yield* EventFilter.compile(filter)
         const start = after === undefined ? 0 : yield* Cursor.archivePosition(after, compiled.scope)
-        const until = Math.max(yield* settings.reading(positionRows.head(sql)), start)
+        const until = yield* settings.reading(positionRows.head(sql))
+        if (start > until) return yield* new Cursor.CursorBeyondEnd({ position: start, end: until })
         return Stream.paginate(start, (from) =>
           Effect.map(inOneMoment(replayPage(compiled, from, until)), ({ items, reached }) => {
             if (reached < until) return [items, Option.some(reached)] as const

@@ -289,7 +289,8 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
         Effect.gen(function* () {
           const compiled = yield* EventFilter.compile(filter)
           const start = after === undefined ? 0 : yield* Cursor.archivePosition(after, compiled.scope)
-          const until = Math.max(position, start)
+          const until = position
+          if (start > until) return yield* new Cursor.CursorBeyondEnd({ position: start, end: until })
           return Stream.paginate(start, (from) =>
             Effect.sync(() => {
               const { items, reached } = replayPage(compiled, from, until)
