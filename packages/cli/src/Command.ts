@@ -24,7 +24,7 @@ import { tail, unknownRun } from "./Tail.ts"
 const store = Flag.String("store").pipe(
   Flag.withMetavar("URL"),
   Flag.withDescription(
-    "Where runs are kept: sqlite:PATH. Default: THROUGHLINE_STORE, else one file in your data directory",
+    "Where runs are kept: sqlite:PATH. Default: THROUGHLINE_STORE, else one file in your data directory. The file and its directory must be writable even to read from: copy a store on read-only media first",
   ),
   Flag.optional,
 )
@@ -48,7 +48,9 @@ const recordCommand = Command.make(
     run: Flag.String("run").pipe(
       Flag.withSchema(RunId),
       Flag.withMetavar("ID"),
-      Flag.withDescription("The new run's id: 1 to 128 characters of A-Z a-z 0-9 . _ : -. Default: a UUID"),
+      Flag.withDescription(
+        "The new run's id: 1 to 128 characters of A-Z a-z 0-9 . _ : -. An id is for one recorder: two that start with it at the same moment write into one run. Default: a UUID",
+      ),
       Flag.optional,
     ),
     session: session("A group the run belongs to, such as a chat or a ticket"),
@@ -185,7 +187,9 @@ const lsCommand = Command.make(
 const rmCommand = Command.make("rm", { run: runArgument, store }, (input) =>
   withStore(input.store, remove(input.run), unknownRun(input.run)).pipe(Effect.mapError(Exit.ofError)),
 ).pipe(
-  Command.withDescription("Removes a run and all its events. Exits with 3 if the run is not known."),
+  Command.withDescription(
+    "Removes a run and all its events. Exits with 3 if the run is not known. Wait for a running run to end first: its recorder isn't stopped. A part of what that records next is lost, and the rest can begin the run anew.",
+  ),
   Command.withShortDescription("Remove a run"),
 )
 

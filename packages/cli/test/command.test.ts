@@ -82,10 +82,28 @@ describe("the command line", () => {
   it.effect("--help of each command is enough to use it", () =>
     Effect.gen(function* () {
       const promised = {
-        record: ["--run", "--session", "--agent", "--store", "--format", "lines, ndjson, agent", "npm test", "128 + n"],
-        tail: ["--after", "--follow", "--wait", "--store", "--json", "with 3 if the run is not known"],
+        record: [
+          "--run",
+          "for one recorder",
+          "--session",
+          "--agent",
+          "--store",
+          "--format",
+          "lines, ndjson, agent",
+          "npm test",
+          "128 + n",
+        ],
+        tail: [
+          "--after",
+          "--follow",
+          "--wait",
+          "--store",
+          "--json",
+          "with 3 if the run is not known",
+          "on read-only media",
+        ],
         ls: ["--session", "--status", "--store", "--json"],
-        rm: ["--store", "Exits with 3"],
+        rm: ["--store", "Exits with 3", "its recorder isn't stopped"],
       }
       for (const [name, words] of Object.entries(promised)) {
         assert.strictEqual((yield* run([name, "--help"])).code, 0)
