@@ -1,98 +1,37 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe } from "@effect/vitest"
 import * as AgentEvents from "@throughline/core/AgentEvents"
 import * as Envelope from "@throughline/core/Envelope"
-import * as EventBridge from "@throughline/core/EventBridge"
-import * as EventStore from "@throughline/core/EventStore"
 import * as StoreError from "@throughline/core/EventStoreError"
 import * as StreamAdapter from "@throughline/core/StreamAdapter"
 import * as Vocabulary from "@throughline/core/Vocabulary"
 import * as Cause from "effect/Cause"
-import * as Digest from "effect/crypto/Digest"
-import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as Queue from "effect/Queue"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
-import type * as Scope from "effect/Scope"
 import * as Tracer from "effect/Tracer"
-
-const { vocabulary } = AgentEvents
-type AgentEvent = AgentEvents.AgentEvent
-type Input = EventBridge.BridgeInput<AgentEvent>
-
-const runA = Envelope.RunId.make("a")
-const runB = Envelope.RunId.make("b")
-const chat = Envelope.SessionId.make("chat")
-
-const line = (text: string): AgentEvent => ({ _tag: "OutputLine", stream: "stdout", line: text })
-const end: AgentEvent = { _tag: "RunCompleted", finishReason: "stop", iterations: 1 }
-const to = (runId: Envelope.RunId, ...events: ReadonlyArray<AgentEvent>): ReadonlyArray<Input> =>
-  events.map((event) => ({ runId, event }))
-const lines = (count: number) => Array.from({ length: count }, (_, index) => line(String(index + 1)))
-
-/** A bridge over memory whose store and adapter can be wrapped; what it appends, and its dead letters, are kept. */
-const world = Effect.fnUntraced(function* (
-  options: EventBridge.BridgeOptions = {},
-  wrapStore: (store: EventStore.EventStore["Service"]) => Partial<EventStore.EventStore["Service"]> = () => ({}),
-  wrapAdapter: (
-    adapter: StreamAdapter.StreamAdapter["Service"],
-  ) => Partial<StreamAdapter.StreamAdapter["Service"]> = () => ({}),
-) {
-  const store = yield* EventStore.EventStore
-  const adapter = yield* StreamAdapter.StreamAdapter
-  const appends: Array<EventStore.AppendRequest> = []
-  const letters: Array<EventBridge.DeadLetter> = []
-  const wrapped = { ...store, ...wrapStore(store) }
-  const bridge = yield* EventBridge.make({
-    onDeadLetter: (letter) => Effect.sync(() => void letters.push(letter)),
-    ...options,
-  }).pipe(
-    Effect.provideService(EventStore.EventStore, {
-      ...wrapped,
-      append: (request) =>
-        Effect.suspend(() => {
-          appends.push(request)
-          return wrapped.append(request)
-        }),
-    }),
-    Effect.provideService(StreamAdapter.StreamAdapter, { ...adapter, ...wrapAdapter(adapter) }),
-  )
-  return { bridge, store, adapter, appends, letters }
-})
-
-const layer = Layer.mergeAll(EventStore.layerMemory(), StreamAdapter.layerMemory).pipe(
-  Layer.provideMerge(Layer.mergeAll(SecureRandom.layerWebCrypto, Digest.layerWebCrypto)),
-)
-
-const settle = Effect.replicateEffect(Effect.yieldNow, 30, { discard: true })
-
-const textsOf = Effect.fnUntraced(function* (runId: Envelope.RunId) {
-  const store = yield* EventStore.EventStore
-  const page = yield* store.read({ runId, limit: 1000 })
-  return page.envelopes.map(({ event }) => {
-    const parsed = JSON.parse(event) as { readonly _tag: string; readonly line?: string }
-    return parsed.line ?? parsed._tag
-  })
-})
-
-const unavailable = (runId: Envelope.RunId) =>
-  new StoreError.AppendFailed({ runId, reason: new StoreError.StoreUnavailable({ detail: "a test" }) })
-
-type Services =
-  | EventStore.EventStore
-  | StreamAdapter.StreamAdapter
-  | SecureRandom.SecureRandom
-  | Digest.Digest
-  | Scope.Scope
-
-const promise = <E>(name: string, body: Effect.Effect<void, E, Services>) =>
-  it.effect(name, () => Effect.provide(Effect.scoped(body), layer))
+import {
+  type AgentEvent,
+  type Input,
+  chat,
+  end,
+  line,
+  lines,
+  promise,
+  runA,
+  runB,
+  settle,
+  textsOf,
+  to,
+  unavailable,
+  vocabulary,
+  world,
+} from "./bridgeWorld.ts"
 
 describe("EventBridge", () => {
   promise(
@@ -619,62 +558,5 @@ describe("EventBridge", () => {
       assert.deepStrictEqual(yield* textsOf(runA), ["1", "RunFailed"])
       assert.strictEqual((yield* store.head(runA)).status, "failed")
     }),
-  )
-
-  it.effect("an event whose fields no store could give back is a dead letter alone", () =>
-    Effect.gen(function* () {
-      const { bridge, letters } = yield* world()
-      const odd: ReadonlyArray<Partial<Input>> = [
-        { emittedAt: "2026-01-01T00:00:00Z" },
-        { emittedAt: "yesterday" },
-        { turnId: "\ud800" },
-        { provider: "\udfff" },
-      ]
-      const events = [line("1"), ...odd.map(() => line("odd")), line("2"), end].map((event, index) => ({
-        event,
-        ...(index > 0 && index <= odd.length ? odd[index - 1] : undefined),
-      }))
-      const recorded = yield* bridge.record(vocabulary, { runId: runA }, Stream.fromIterable(events))
-      assert.deepStrictEqual([recorded.stored, recorded.dead, recorded.ended], [3, odd.length, true])
-      assert.deepStrictEqual(
-        letters.map(({ cause, unencoded }) => [cause._tag, unencoded.length]),
-        odd.map(() => ["EventRefused", 1]),
-      )
-    }).pipe(Effect.provide(layer)),
-  )
-
-  it.effect("a dead-letter handler that throws before it is an effect holds nothing up", () =>
-    Effect.gen(function* () {
-      const { bridge } = yield* world({
-        onDeadLetter: () => {
-          throw new TypeError("handler")
-        },
-      })
-      const events = [{ event: line("odd"), turnId: "\ud800" }, { event: end }]
-      const recorded = yield* bridge.record(vocabulary, { runId: runA }, Stream.fromIterable(events))
-      assert.deepStrictEqual([recorded.stored, recorded.dead, recorded.ended], [1, 1, true])
-    }).pipe(Effect.provide(layer)),
-  )
-
-  it.effect("a letter whose handler the stop interrupted is handed over again", () =>
-    Effect.gen(function* () {
-      const received: Array<string> = []
-      let calls = 0
-      const { bridge } = yield* world({
-        grace: "1 second",
-        onDeadLetter: ({ cause }) =>
-          calls++ === 0 ? Effect.sleep("1500 millis") : Effect.sync(() => void received.push(cause._tag)),
-      })
-      const source = Stream.concat(
-        Stream.fromIterable<Input>([{ runId: runA, event: line("odd"), turnId: "\ud800" }]),
-        Stream.never,
-      )
-      const handle = yield* bridge.start(vocabulary, source)
-      yield* settle
-      const stopping = yield* Effect.forkChild(handle.stop)
-      yield* TestClock.adjust("3 seconds")
-      assert.strictEqual((yield* Fiber.join(stopping)).dead, 1)
-      assert.strictEqual(received.length, 1)
-    }).pipe(Effect.scoped, Effect.provide(layer)),
   )
 })

@@ -23,7 +23,7 @@
  */
 import * as AppendRules from "@throughline/core/AppendRules"
 import * as Cursor from "@throughline/core/Cursor"
-import type { EncodedEvent, EventId, RunId } from "@throughline/core/Envelope"
+import type { EventId, RunId } from "@throughline/core/Envelope"
 import {
   type AppendError,
   type AppendRequest,

@@ -220,7 +220,9 @@ const make = Effect.fnUntraced(function* (plan: AdapterPlan) {
     )
     const carry = yield* transport(queue)
     yield* source.pipe(
-      Stream.runForEach((item) => (item._tag === "Gap" ? Effect.sync(() => queue.gap(item.reason, item.notice)) : carry(item))),
+      Stream.runForEach((item) =>
+        item._tag === "Gap" ? Effect.sync(() => queue.gap(item.reason, item.notice)) : carry(item),
+      ),
       Effect.onExit((exit) =>
         Effect.sync(() => {
           if (Exit.isSuccess(exit)) return
