@@ -5,7 +5,9 @@
  * {@link decide}, and writes what the decision says, all in one transaction. The order of the checks is here and
  * nowhere else.
  */
+import type * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 import * as Equal from "effect/Equal"
 import * as Result from "effect/Result"
 import * as Cursor from "./Cursor.ts"
@@ -83,6 +85,10 @@ export const headOf = (state: RunState): RunHead => ({
   startedAt: state.startedAt,
   lastActivityAt: state.lastActivityAt,
 })
+
+/** Mints a generation for {@link decide}: 8 random characters of `a-z 0-9`. */
+export const makeGeneration = (random: SecureRandom.SecureRandom["Service"]): Effect.Effect<string> =>
+  Effect.map(random.intBetween(0, 36 ** 8 - 1), (value) => value.toString(36).padStart(8, "0"))
 
 const encoder = new TextEncoder()
 

@@ -78,8 +78,6 @@ export const make = Effect.fnUntraced(function* (
   const inTransaction = settings.writing(sql)
   const inOneMoment = settings.readingOnce(sql, dialect)
 
-  const makeGeneration = Effect.map(random.intBetween(0, 36 ** 8 - 1), (value) => value.toString(36).padStart(8, "0"))
-
   const appendFailed =
     (runId: RunId | undefined) =>
     (error: Below): StoreError.AppendFailed =>
@@ -114,7 +112,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.gen(function* () {
         const loaded = yield* runs.load(runId)
         const record = loaded && producer && (yield* producerRow.load(sql, runId, producer.id))
-        const generation = loaded === undefined ? yield* makeGeneration : loaded.state.generation
+        const generation = loaded === undefined ? yield* AppendRules.makeGeneration(random) : loaded.state.generation
         const now = yield* Clock.currentTimeMillis
         const decision = yield* Effect.fromResult(
           AppendRules.decide(loaded?.state, record, request, { now, generation, eventsPerRun }),

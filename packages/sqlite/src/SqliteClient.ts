@@ -386,6 +386,7 @@ const makeConnection = (
           statement = database.prepare(sql)
           statement.setReturnArrays(true)
         }
+        // Rows are arrays since `setReturnArrays`, which the types don't know.
         return (statement.get() as unknown as readonly [number])[0]
       }, "execute")
     },
@@ -448,6 +449,7 @@ const rows = (statement: StatementSync, parameters: ReadonlyArray<unknown>, safe
 const values = (statement: StatementSync, parameters: ReadonlyArray<unknown>, safeIntegers: boolean) => {
   statement.setReturnArrays(true)
   try {
+    // Rows are arrays since `setReturnArrays`, which the types don't know.
     return rows(statement, parameters, safeIntegers) as unknown as ReadonlyArray<ReadonlyArray<unknown>>
   } finally {
     statement.setReturnArrays(false)

@@ -88,8 +88,6 @@ export interface Law<out R, out Options = never> {
   readonly name: string
   /** Histories per check unless more are asked for. */
   readonly runs: number
-  /** It can only be checked on a subject that takes options. */
-  readonly needsOptions: boolean
   readonly check: (subject: Subject<R, Options>, settings?: Settings) => Effect.Effect<Verdict>
 }
 
@@ -202,6 +200,10 @@ export const make = <A, R, Options = never>(spec: {
     subject: Subject<R, Options>,
     settings: Settings = {},
   ): Effect.fn.Return<Verdict> {
+    if (spec.options !== undefined && typeof subject !== "function") {
+      const report = `promise ${promise} was not checked: ${name}\nit configures the layer, so pass a function of options that gives the layer`
+      return { _tag: "Broken", fault: "unchecked", report }
+    }
     const runs = spec.fixed === true ? defaultRuns : Math.max(defaultRuns, settings.runs ?? 0)
     const seed = settings.seed ?? (yield* Random.nextIntBetween(0, seedRange))
     const reached = new Map<string, number>()
@@ -259,7 +261,6 @@ export const make = <A, R, Options = never>(spec: {
     promise,
     name,
     runs: defaultRuns,
-    needsOptions: spec.options !== undefined,
     // What every case provides need not come from the subject.
     check: check as Law<Exclude<R, Services>, Options>["check"],
   }
@@ -298,8 +299,7 @@ export const suite = <R, Options>(
   describe(`${service} over ${name}`, () => {
     for (const law of laws) {
       const timeout = (options.timeout ?? 60_000) * Math.max(1, Math.ceil((current.runs ?? 0) / law.runs))
-      const test = law.needsOptions && typeof subject !== "function" ? it.live.skip : it.live
-      test(
+      it.live(
         `promise ${law.promise}: ${law.name}`,
         () =>
           Effect.flatMap(law.check(subject, current), (verdict) =>

@@ -82,6 +82,20 @@ describe("Law", () => {
     }),
   )
 
+  it.live("a law that configures the layer is broken, not passed over, where the layer can't be configured", () =>
+    Effect.gen(function* () {
+      const law = Law.make({
+        promise: 9,
+        name: "configured",
+        history: numbers,
+        options: () => ({ bound: 1 }),
+        property: () => Effect.void,
+      })
+      expect(yield* law.check(Layer.empty)).toMatchObject({ _tag: "Broken", fault: "unchecked" })
+      expect(yield* law.check(() => Layer.empty)).toMatchObject({ _tag: "Holds" })
+    }),
+  )
+
   it.live("randomness is the same for the same seed, and differs between cases", () =>
     Effect.gen(function* () {
       const draws: Array<string> = []

@@ -18,7 +18,6 @@ import type { AppendError, AppendRequest, AppendResult, EventStore } from "../Ev
 import * as StoreError from "../EventStoreError.ts"
 import { unknownHead } from "../RunHead.ts"
 import { defaultBounds, type StoreOptions } from "../StoreOptions.ts"
-import { makeGeneration } from "./generation.ts"
 
 interface MemoryRun {
   state: AppendRules.RunState
@@ -89,7 +88,7 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
   const append: EventStore["Service"]["append"] = Effect.fnUntraced(function* (request) {
     const invalid = AppendRules.checkRequest(request, bounds)
     if (invalid !== undefined) return yield* invalid
-    const generation = yield* makeGeneration(random)
+    const generation = yield* AppendRules.makeGeneration(random)
     const now = yield* Clock.currentTimeMillis
     // From here on nothing yields: the decision and the write are one step.
     return yield* Effect.suspend((): Effect.Effect<AppendResult, AppendError> => {
