@@ -117,6 +117,12 @@ export const same = <A>(what: string, actual: A, expected: NoInfer<A>): Effect.E
 /** A case's way to say that its history reached what the law is for. */
 export type Reach = (what: string) => void
 
+/**
+ * How many times its own number of histories a check may take to reach what it must: a share of random histories
+ * varies, so falling short of it once says nothing yet.
+ */
+const patienceForReach = 4
+
 /** Live milliseconds spent on making a failing history smaller. */
 const shrinkFor = 20_000
 
@@ -174,8 +180,8 @@ const reportOf = (
  *
  * `history` generates the cases; `size` bounds how long generated arrays get. `options` configures the layer of a case,
  * where a suite's layer takes options. The property breaks the law by failing (see {@link same}, {@link holds}) or by
- * dying. `reaches` names what the histories must reach and the least share of them that must: the property calls
- * `reach(name)`, and a check whose histories fall short fails.
+ * dying. `reaches` names what the histories must reach, each with a share of `runs`: the property calls `reach(name)`,
+ * and a check goes on until that many histories did, failing where four times `runs` don't suffice.
  */
 export const make = <A, R, Options = never>(spec: {
   readonly promise: PromiseNumber
@@ -232,29 +238,34 @@ export const make = <A, R, Options = never>(spec: {
       return yield* failure
     })
 
-    const result = yield* Arbitrary.checkEffect(cases, property, {
-      runs,
-      seed,
-      size: spec.size ?? 30,
-      maxShrinks: settings.maxShrinks ?? 300,
-      ...(settings.replay === undefined ? undefined : { replay: settings.replay }),
-    })
-    if (result._tag === "Falsified") {
-      const fault = result.failure._tag === "PropertyError" ? result.failure.error.fault : undefined
-      return { _tag: "Broken", fault: fault ?? "property", report: reportOf(spec, result, seed) }
-    }
-    if (result._tag !== "Passed") {
-      const why = Arbitrary.formatCheckFailure(result) ?? result._tag
-      return { _tag: "Broken", fault: "unchecked", report: `promise ${promise} was not checked: ${name}\n${why}` }
-    }
-    for (const [what, share] of Object.entries(spec.reaches ?? {})) {
-      const count = reached.get(what) ?? 0
-      if (count < share * runs) {
-        const report = `promise ${promise} was hardly checked: ${name}\n${count} of ${runs} histories reached ${what}, fewer than ${share * 100} %\nrun it again: THROUGHLINE_SEED=${seed}`
-        return { _tag: "Broken", fault: "unchecked", report }
+    const floors = Object.entries(spec.reaches ?? {}).map(([what, share]) => [what, Math.ceil(share * runs)] as const)
+    const short = () => floors.find(([what, floor]) => (reached.get(what) ?? 0) < floor)
+    let checked = 0
+    do {
+      const result = yield* Arbitrary.checkEffect(cases, property, {
+        runs,
+        seed: (seed + checked) % seedRange,
+        size: spec.size ?? 30,
+        maxShrinks: settings.maxShrinks ?? 300,
+        ...(settings.replay === undefined ? undefined : { replay: settings.replay }),
+      })
+      if (result._tag === "Falsified") {
+        const fault = result.failure._tag === "PropertyError" ? result.failure.error.fault : undefined
+        return { _tag: "Broken", fault: fault ?? "property", report: reportOf(spec, result, seed) }
       }
+      if (result._tag !== "Passed") {
+        const why = Arbitrary.formatCheckFailure(result) ?? result._tag
+        return { _tag: "Broken", fault: "unchecked", report: `promise ${promise} was not checked: ${name}\n${why}` }
+      }
+      checked += runs
+    } while (settings.replay === undefined && short() !== undefined && checked < runs * patienceForReach)
+    const missed = settings.replay === undefined ? short() : undefined
+    if (missed !== undefined) {
+      const [what, floor] = missed
+      const report = `promise ${promise} was hardly checked: ${name}\n${reached.get(what) ?? 0} of ${checked} histories reached ${what}, fewer than ${floor}\nrun it again: THROUGHLINE_SEED=${seed}`
+      return { _tag: "Broken", fault: "unchecked", report }
     }
-    return { _tag: "Holds", runs, reached }
+    return { _tag: "Holds", runs: checked, reached }
   })
 
   return {
