@@ -1,0 +1,1 @@
+export * as RedisKeys from "./RedisKeys.ts"
