@@ -16,6 +16,13 @@
  * | `P{@}:index` | stream | one entry per append, `LASTPOSITION-0` |
  * | `P{@}:index:SESSION` | stream | the entries of a session's appends, under the same ids |
  * | `P{@}:removed` | set | what of removed runs is still in the index |
+ * | `P{@}:remains` | hash | of each ended run that expires: when, and what is in the index of it |
+ *
+ * An index entry has the fields `r` the run, `f` the first seq of the append, `n` its number of events, `v` the position
+ * that is the id of the run's entry before (0: none). Its id is the position of the append's last event, so that the
+ * event of seq s has position `id - (f + n - 1 - s)`. Each stored event names its entry in the field `p`, beside its record
+ * in `r`: an entry counts only where the events it names name it. Entries of appends that retention has trimmed whole are
+ * deleted, but the one of the last trimmed event, which is `tp` in the run's hash.
  *
  * `P` is the prefix. Channels are `P` and a room's name: `Prun:ID`, `Psession:ID`, `Pagent:ID`, `Pprovider:NAME`, `Pall`.
  */

@@ -1,0 +1,570 @@
+/**
+ * The event store on Redis Streams: every append is one script, one round trip.
+ *
+ * What an acknowledged append survives is what Redis is configured for; the README of this package says what each setting
+ * can lose. With `durability: { replicas, timeout }` an append is acknowledged once so many replicas have it.
+ *
+ * **Example** (A store on a server of one's own)
+ *
+ * ```ts
+ * import * as IoRedis from "@throughline/redis/IoRedis"
+ * import * as RedisEventStore from "@throughline/redis/RedisEventStore"
+ * import * as Throughline from "@throughline/core/Throughline"
+ * import * as Config from "effect/Config"
+ * import * as Layer from "effect/Layer"
+ *
+ * export const layer = RedisEventStore.layer({ retention: { ageAfterEnd: "7 days" } }).pipe(
+ *   Layer.provide(IoRedis.layerConfig({ url: Config.Redacted("REDIS_URL") })),
+ *   Layer.provide(Throughline.layerCrypto),
+ * )
+ * ```
+ */
+import * as AppendRules from "@throughline/core/AppendRules"
+import * as Cursor from "@throughline/core/Cursor"
+import type { EncodedEnvelope, EncodedEvent, Ending, EventId, Room, RunId, SessionId } from "@throughline/core/Envelope"
+import {
+  type AppendError,
+  type AppendRequest,
+  type AppendResult,
+  EventStore,
+  type LeaseRequest,
+  type Page,
+} from "@throughline/core/EventStore"
+import * as StoreError from "@throughline/core/EventStoreError"
+import { type RunHead, unknownHead } from "@throughline/core/RunHead"
+import { defaultBounds, type StoreOptions } from "@throughline/core/StoreOptions"
+import * as Clock from "effect/Clock"
+import * as SecureRandom from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import { type Commands, IoRedis } from "./IoRedis.ts"
+import * as eventRecord from "./internal/eventRecord.ts"
+import * as storeScripts from "./internal/storeScripts.ts"
+import { Disconnected, RedisFailed, toStoreReason } from "./RedisFailed.ts"
+import { lengthsOf } from "./RedisFrame.ts"
+import * as RedisKeys from "./RedisKeys.ts"
+
+export interface RedisStoreOptions extends StoreOptions {
+  /**
+   * When an append is acknowledged: `"server"`, the default, once Redis has carried it out; with `replicas`, once so many
+   * replicas have confirmed it, else it fails `DurabilityUnconfirmed` after `timeout`, and sending it again asks again.
+   */
+  readonly durability?: "server" | { readonly replicas: number; readonly timeout: Duration.Input } | undefined
+  /**
+   * `false`: appends get no position and no entry in the archive's index, which saves one command an append (two with a
+   * session) and the memory of an entry. There is no archive then. All stores on one prefix must agree.
+   */
+  readonly index?: boolean | undefined
+  /**
+   * `true`: the append script also publishes to the run's room, in the same step, and says so in `published`. Only with
+   * this package's adapter on the same server and prefix; not done where replicas must confirm an append first.
+   */
+  readonly publish?: boolean | undefined
+  /**
+   * The clock of leases and ages: `"server"`, the default, is Redis's `TIME`, one for all processes. `"client"` is
+   * Effect's `Clock` of this process: for tests, and for a single process that wants to own the time.
+   */
+  readonly clock?: "server" | "client" | undefined
+}
+
+/** Opens the store until the scope closes. */
+export const make = Effect.fnUntraced(function* (
+  options: RedisStoreOptions = {},
+): Effect.fn.Return<EventStore["Service"], never, IoRedis | SecureRandom.SecureRandom | Scope.Scope> {
+  const redis = yield* IoRedis
+  const random = yield* SecureRandom.SecureRandom
+  const bounds = { ...defaultBounds, ...options.bounds }
+  const prefix = redis.keyPrefix
+  const age = options.retention?.ageAfterEnd
+  const ageAfterEnd = age === undefined ? undefined : wholeMillis(age)
+  const durability = options.durability ?? "server"
+  const replicas = durability === "server" ? undefined : durability
+  const publishes = options.publish === true && replicas === undefined
+  const clock: Effect.Effect<number | undefined> =
+    options.clock === "client" ? Clock.currentTimeMillis : Effect.succeed(undefined)
+
+  const makeGeneration = Effect.map(random.intBetween(0, 36 ** 8 - 1), (value) => value.toString(36).padStart(8, "0"))
+
+  const writingOf = (runId: string, now: number | undefined): storeScripts.Writing => ({
+    prefix,
+    runId,
+    now,
+    ageAfterEnd,
+    eventsPerRun: options.retention?.eventsPerRun,
+    isIndexed: options.index !== false,
+    channel: publishes ? RedisKeys.channel(prefix, { _tag: "Run", runId: runId as RunId }) : undefined,
+  })
+
+  const roomsOf = (runId: RunId): ReadonlyArray<Room> => (publishes ? [{ _tag: "Run", runId }] : [])
+
+  /** Frames of events stored from `firstSeq` on; `lastPosition` 0: they have none. */
+  const framesOf = (
+    runId: RunId,
+    [generation, session, vocabulary]: readonly [string, string, string],
+    events: ReadonlyArray<EncodedEvent>,
+    firstSeq: number,
+    lastPosition: number,
+  ): AppendResult["frames"] => {
+    const schemaVersion = Number.parseInt(vocabulary, 10)
+    const of = session === "" ? { runId, schemaVersion } : { runId, sessionId: session as SessionId, schemaVersion }
+    const envelopes = events.map((event, index): EncodedEnvelope => ({ ...event, seq: firstSeq + index, ...of }))
+    return AppendRules.framesOf(
+      envelopes,
+      generation,
+      lastPosition === 0 ? undefined : lastPosition - events.length + 1,
+    )
+  }
+
+  /** Runs a writing step; where replicas must confirm it, on a connection of its own that then waits for them. */
+  const durably = <A, E>(
+    runId: RunId,
+    step: (commands: Commands) => Effect.Effect<A, E | RedisFailed>,
+    isWritten: (answer: A) => boolean,
+  ): Effect.Effect<A, E | RedisFailed | StoreError.DurabilityUnconfirmed> => {
+    if (replicas === undefined) return step(redis)
+    const timeout = wholeMillis(replicas.timeout)
+    return Effect.scoped(
+      Effect.gen(function* () {
+        const reserved = yield* redis.reserve
+        const answer = yield* step(reserved)
+        if (!isWritten(answer)) return answer
+        const confirmed = Number(yield* reserved.send("WAIT", [replicas.replicas, timeout]))
+        if (confirmed >= replicas.replicas) return answer
+        const detail = `${confirmed} of ${replicas.replicas} replicas confirmed it within ${timeout} ms`
+        return yield* new StoreError.DurabilityUnconfirmed({ runId, detail })
+      }),
+    ).pipe(
+      // The pool's own timeout and a connection that blocks for ever look alike from here.
+      Effect.timeoutOrElse({
+        duration: timeout + 10_000,
+        orElse: () => {
+          const detail = `no answer from a connection of its own within ${timeout + 10_000} ms`
+          return Effect.fail(new RedisFailed({ command: "WAIT", reason: new Disconnected({ detail }) }))
+        },
+      }),
+    )
+  }
+
+  const append: EventStore["Service"]["append"] = Effect.fnUntraced(function* (request) {
+    const invalid = AppendRules.checkRequest(request, bounds) ?? unstorable(request.runId, request)
+    if (invalid !== undefined) return yield* invalid
+    const { events, producer, runId, sessionId, vocabulary } = request
+    const generation = yield* makeGeneration
+    const records = events.map(eventRecord.encode)
+    const parameters: storeScripts.Append = {
+      ...writingOf(runId, yield* clock),
+      generation,
+      sessionId,
+      vocabulary: `${vocabulary.version} ${vocabulary.name}`,
+      expectedSeq: request.expectedSeq,
+      ending: events[events.length - 1]!.endsRun,
+      producer,
+      rewritesRepeats: replicas !== undefined,
+      ...leaseOf(request.lease),
+      lengths: lengthsOf(records),
+      records,
+    }
+    const answer = yield* Effect.catchTag(
+      durably(
+        runId,
+        (commands) => commands.run(storeScripts.append, parameters),
+        ([tag]) => tag === "stored" || tag === "repeated",
+      ),
+      "RedisFailed",
+      (error) => Effect.fail(appendFailed(runId, toStoreReason(error))),
+    )
+    if (answer[0] === "stored") {
+      const [, ...run] = answer
+      return { frames: framesOf(runId, [run[0], run[1], run[2]], events, run[3], run[4]), published: roomsOf(runId) }
+    }
+    if (answer[0] === "repeated") {
+      const [, generationThen, session, stored, firstSeq, lastPosition, kept] = answer
+      const frames = framesOf(runId, [generationThen, session, stored], events, firstSeq, lastPosition)
+      return {
+        // What was trimmed since has no position any more.
+        frames: frames.map(({ position, ...frame }) =>
+          position === undefined || frame.envelope.seq < kept ? frame : { ...frame, position },
+        ),
+        published: [],
+      }
+    }
+    return yield* refusal(request, answer)
+  })
+
+  const page = Effect.fnUntraced(function* (runId: RunId, after: number, limit: number) {
+    const now = ageAfterEnd === undefined ? undefined : yield* clock
+    const parameters = { prefix, runId, now, ageAfterEnd, after, limit, maxBytes: bounds.maxPageBytes }
+    const answer = yield* Effect.mapError(redis.run(storeScripts.read, parameters), readFailed(runId))
+    if (answer[0] === "unknown") return undefined
+    if (answer[0] === "evicted") {
+      return yield* new StoreError.ReadFailed({ runId, reason: evicted(runId) })
+    }
+    return { state: stateOf(runId, answer[1]), hasWill: answer[1][11] === 1, entries: answer[2] }
+  })
+
+  const read: EventStore["Service"]["read"] = Effect.fnUntraced(function* ({ after, limit, runId }) {
+    const invalid = AppendRules.checkLimit(runId, limit)
+    if (invalid !== undefined) return yield* invalid
+    const place = yield* Cursor.runPlace(after)
+    const found = yield* page(runId, place.seq, Math.min(limit, bounds.maxPageEvents))
+    const refused = AppendRules.checkPlace(runId, found?.state, place)
+    if (refused !== undefined) return yield* refused
+    if (found === undefined) return { envelopes: [], head: unknownHead(runId) }
+    const envelopes = yield* Effect.fromResult(envelopesOf(found.state, place.seq + 1, found.entries))
+    return { envelopes, head: headOf(found) }
+  })
+
+  const head: EventStore["Service"]["head"] = Effect.fnUntraced(function* (runId) {
+    const found = yield* page(runId, 0, 0)
+    return found === undefined ? unknownHead(runId) : headOf(found)
+  })
+
+  /** A run that goes while it is listed is left out, as is one that Redis evicted. */
+  const listedHead = (runId: RunId): Effect.Effect<RunHead | undefined, StoreError.ReadFailed> =>
+    head(runId).pipe(
+      Effect.map((found) => (found.status === "unknown" ? undefined : found)),
+      Effect.catchIf(
+        (error) => error.reason._tag === "StoreBroken" && error.reason.detail === evicted(runId).detail,
+        () => Effect.succeed(undefined),
+      ),
+    )
+
+  const runs: EventStore["Service"]["runs"] = Effect.fnUntraced(function* ({ before, limit, sessionId, status }) {
+    const invalid = AppendRules.checkLimit(undefined, limit)
+    if (invalid !== undefined) return yield* invalid
+    const most = Math.min(limit, 1000)
+    const isOpenList = status === "running" && sessionId === undefined
+    const key = isOpenList ? RedisKeys.open(prefix) : RedisKeys.runs(prefix, sessionId)
+    const heads: Array<RunHead> = []
+    let place: { readonly runId: string; readonly startedAt: number } | undefined = before
+    while (heads.length < most) {
+      const chunk = Math.max(most - heads.length, 100)
+      const listed: ReadonlyArray<string> = yield* Effect.mapError(
+        redis.run(storeScripts.list, { key, limit: chunk, before: place }),
+        readFailed(undefined),
+      )
+      const runIds = listed.filter((_, index) => index % 2 === 0) as ReadonlyArray<string> as ReadonlyArray<RunId>
+      const found = yield* Effect.forEach(runIds, listedHead, { concurrency: "unbounded" })
+      for (const one of found) {
+        if (one === undefined || (status !== undefined && one.status !== status) || heads.length === most) continue
+        heads.push(one)
+      }
+      if (runIds.length < chunk) break
+      place = { runId: runIds[runIds.length - 1]!, startedAt: Number(listed[listed.length - 1]) }
+    }
+    return heads
+  })
+
+  const producer: EventStore["Service"]["producer"] = (runId, producerId) =>
+    redis.send("HGET", [RedisKeys.run(prefix, runId), `p:${producerId}`]).pipe(
+      Effect.mapError(readFailed(runId)),
+      Effect.flatMap((text) => {
+        if (text === null) return Effect.succeed(Option.none())
+        const record = decodeProducer(text)
+        if (Result.isFailure(record)) {
+          const detail = `producer ${producerId} of run ${runId} can't be decoded (${record.failure.message})`
+          return Effect.fail(new StoreError.ReadFailed({ runId, reason: new StoreError.StoreBroken({ detail }) }))
+        }
+        const [epoch, , lastNumber, , , , lastSeq] = record.success
+        return Effect.succeed(Option.some({ epoch, lastNumber, lastSeq }))
+      }),
+    )
+
+  const renew: EventStore["Service"]["renew"] = Effect.fnUntraced(function* (runIds, lease) {
+    const invalid = AppendRules.checkLease(undefined, lease, bounds) ?? unstorable(undefined, { events: [], lease })
+    if (invalid !== undefined && invalid._tag === "AppendFailed") return yield* invalid
+    const now = yield* clock
+    const { leaseTtl, will } = leaseOf(lease)
+    const renewed: Array<RunId> = []
+    const refused: Array<RunId> = []
+    yield* Effect.forEach(
+      new Set(runIds),
+      (runId) =>
+        Effect.map(redis.run(storeScripts.renew, { ...writingOf(runId, now), leaseTtl: leaseTtl!, will }), (isOpen) =>
+          (isOpen === 1 ? renewed : refused).push(runId),
+        ),
+      { concurrency: "unbounded", discard: true },
+    ).pipe(Effect.mapError((error) => appendFailed(undefined, toStoreReason(error))))
+    return { renewed, refused }
+  })
+
+  /** These errors of append can't be answers to a step that sends no producer. */
+  const unconfirmed = (error: StoreError.DurabilityUnconfirmed | RedisFailed): StoreError.AppendFailed =>
+    error._tag === "RedisFailed"
+      ? appendFailed(undefined, toStoreReason(error))
+      : appendFailed(error.runId, new StoreError.StoreUnavailable({ detail: error.message }))
+
+  const appendWill: EventStore["Service"]["appendWill"] = Effect.fnUntraced(function* (runId, expected) {
+    const parameters = { ...writingOf(runId, yield* clock), ...expected }
+    const answer = yield* Effect.mapError(
+      durably(
+        runId,
+        (commands) => commands.run(storeScripts.appendWill, parameters),
+        ([tag]) => tag === "stored",
+      ),
+      unconfirmed,
+    )
+    switch (answer[0]) {
+      case "stored": {
+        const [, generation, session, vocabulary, firstSeq, lastPosition, record] = answer
+        const run = { runId, sessionId: undefined, schemaVersion: 0 }
+        const will = eventRecord.decode(record, firstSeq, run)
+        if (Result.isFailure(will)) {
+          const detail = `the will of run ${runId} was stored and can't be decoded: ${will.failure}`
+          return yield* appendFailed(runId, new StoreError.StoreBroken({ detail }))
+        }
+        const frames = framesOf(runId, [generation, session, vocabulary], [will.success], firstSeq, lastPosition)
+        return { frames, published: roomsOf(runId) }
+      }
+      case "evicted":
+        return yield* appendFailed(runId, evicted(runId))
+      case "ended":
+        return yield* new StoreError.RunEnded({ runId, endSeq: answer[1], ending: answer[2] })
+      case "conflict":
+        return yield* new StoreError.SeqConflict({ runId, expectedSeq: expected.expectedSeq, headSeq: answer[1] })
+      default:
+        return yield* new StoreError.LeaseConflict({ runId, problem: answer[0] })
+    }
+  })
+
+  const endOne = Effect.fnUntraced(function* (
+    runId: RunId,
+    event: Omit<EncodedEvent, "eventId">,
+    ending: Ending,
+    idleFor: number,
+  ) {
+    const one: EncodedEvent = { ...event, eventId: (yield* random.uuidV7()) as EventId }
+    const parameters = { ...writingOf(runId, yield* clock), idleFor, record: eventRecord.encode(one), ending }
+    const answer = yield* Effect.mapError(
+      durably(
+        runId,
+        (commands) => commands.run(storeScripts.endAbandoned, parameters),
+        ([tag]) => tag === "stored",
+      ),
+      unconfirmed,
+    )
+    if (answer[0] !== "stored") return undefined
+    const [, generation, session, vocabulary, firstSeq, lastPosition] = answer
+    const frames = framesOf(runId, [generation, session, vocabulary], [one], firstSeq, lastPosition)
+    return { frames, published: roomsOf(runId) }
+  })
+
+  const endAbandoned: EventStore["Service"]["endAbandoned"] = Effect.fnUntraced(function* ({ event, idleFor }) {
+    const ending = event.endsRun
+    if (ending === undefined) return yield* notAnEnd
+    const invalid = unstorable(undefined, { events: [event] })
+    if (invalid !== undefined) return yield* invalid
+    const idle = Duration.toMillis(Duration.fromInputUnsafe(idleFor))
+    const open = yield* redis.send("ZRANGE", [RedisKeys.open(prefix), 0, -1]).pipe(
+      Effect.flatMap((reply) => Effect.fromResult(decodeIds(reply))),
+      Effect.mapError((error) => appendFailed(undefined, listingReason(error))),
+    )
+    const ended = yield* Effect.forEach(open, (runId) => endOne(runId as RunId, event, ending, idle), {
+      concurrency: 64,
+    })
+    return ended.filter((result) => result !== undefined)
+  })
+
+  /** Takes what removed runs left in the index out of it, a bounded step at a time. */
+  const reclaim: Effect.Effect<void, RedisFailed> = Effect.gen(function* () {
+    while ((yield* redis.run(storeScripts.reclaim, writingOf("", undefined))) > 0) yield* Effect.yieldNow
+  })
+
+  const tryReclaim = Effect.catch(reclaim, (error) =>
+    Effect.logWarning("Removed runs are still in the archive's index", error.message),
+  )
+
+  const remove: EventStore["Service"]["remove"] = Effect.fnUntraced(function* (runId) {
+    const parameters = { ...writingOf(runId, yield* clock), onlyExpired: false }
+    const removed = yield* Effect.mapError(redis.run(storeScripts.remove, parameters), (error) =>
+      appendFailed(runId, toStoreReason(error)),
+    )
+    if (removed === 1) yield* tryReclaim
+    return removed === 1
+  })
+
+  if (ageAfterEnd !== undefined) {
+    // Redis expires a run's keys by itself; what lists the run goes here.
+    const sweep = Effect.gen(function* () {
+      const now = yield* clock
+      const time = now ?? serverMillis(yield* redis.send("TIME", []))
+      for (;;) {
+        const limit = 500
+        const range = [RedisKeys.ended(prefix), "-inf", time - ageAfterEnd, "BYSCORE", "LIMIT", 0, limit]
+        const runIds = yield* Effect.fromResult(decodeIds(yield* redis.send("ZRANGE", range)))
+        const removed = yield* Effect.forEach(
+          runIds,
+          (runId) => redis.run(storeScripts.remove, { ...writingOf(runId, now), onlyExpired: true }),
+          { concurrency: "unbounded" },
+        )
+        if (removed.length < limit) break
+      }
+      yield* reclaim
+    }).pipe(
+      Effect.catch((error) =>
+        Effect.logWarning("Runs past their age are still listed; trying again later", error.message),
+      ),
+    )
+    yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(Math.min(Math.max(ageAfterEnd / 4, 10), 60_000))))
+  }
+
+  return EventStore.of({ append, read, head, runs, producer, renew, appendWill, endAbandoned, remove })
+})
+
+/** The store on the server of the `IoRedis`. */
+export const layer = (
+  options?: RedisStoreOptions,
+): Layer.Layer<EventStore, never, IoRedis | SecureRandom.SecureRandom> => Layer.effect(EventStore, make(options))
+
+const wholeMillis = (input: Duration.Input): number =>
+  Math.max(1, Math.round(Duration.toMillis(Duration.fromInputUnsafe(input))))
+
+const appendFailed = (runId: RunId | undefined, reason: StoreError.StoreReason): StoreError.AppendFailed =>
+  new StoreError.AppendFailed({ ...(runId === undefined ? undefined : { runId }), reason })
+
+const readFailed =
+  (runId: RunId | undefined) =>
+  (error: RedisFailed): StoreError.ReadFailed =>
+    new StoreError.ReadFailed({ ...(runId === undefined ? undefined : { runId }), reason: toStoreReason(error) })
+
+/** A run of which Redis has something left, and not all. */
+const evicted = (runId: RunId): StoreError.StoreBroken =>
+  new StoreError.StoreBroken({
+    detail: `keys of run ${runId} were evicted by Redis or deleted by hand; remove the run to write it again`,
+  })
+
+const notAnEnd = appendFailed(
+  undefined,
+  new StoreError.InvalidRequest({ detail: "the event of endAbandoned must end the run (endsRun)" }),
+)
+
+/** Redis keeps UTF-8, which has no form for half of a surrogate pair. */
+const unstorable = (
+  runId: RunId | undefined,
+  request: { readonly events: ReadonlyArray<{ readonly event: string }>; readonly lease?: LeaseRequest | undefined },
+): StoreError.AppendFailed | undefined => {
+  const will = request.lease?.will
+  if (request.events.every(({ event }) => event.isWellFormed()) && (will === undefined || will.event.isWellFormed())) {
+    return undefined
+  }
+  return appendFailed(runId, new StoreError.InvalidRequest({ detail: "an event's JSON text has a lone surrogate" }))
+}
+
+const leaseOf = (lease: LeaseRequest | undefined): Pick<storeScripts.Append, "leaseTtl" | "will"> => ({
+  leaseTtl: lease === undefined ? undefined : Duration.toMillis(Duration.fromInputUnsafe(lease.ttl)),
+  will: lease?.will === undefined ? undefined : { record: eventRecord.encode(lease.will), ending: lease.will.endsRun! },
+})
+
+type AppendAnswer = ReturnType<typeof storeScripts.append.decode> extends Result.Result<infer A, unknown> ? A : never
+
+/** The error of an answer that isn't a success. */
+const refusal = (
+  { expectedSeq, producer, runId, sessionId, vocabulary }: AppendRequest,
+  answer: Exclude<AppendAnswer, readonly ["stored" | "repeated", ...ReadonlyArray<unknown>]>,
+): AppendError => {
+  const by = { runId, producerId: producer?.id ?? "", epoch: producer?.epoch ?? 0 }
+  const number = producer?.number ?? 0
+  switch (answer[0]) {
+    case "fenced":
+      return new StoreError.ProducerFenced({ ...by, currentEpoch: answer[1] })
+    case "mismatch":
+      return new StoreError.ProducerMismatch({ ...by, number })
+    case "stale":
+      return new StoreError.ProducerStale({ ...by, number, lastNumber: answer[1] })
+    case "gap":
+      return new StoreError.ProducerGap({ ...by, number, expectedNumber: answer[1] })
+    case "ended":
+      return new StoreError.RunEnded({ runId, endSeq: answer[1], ending: answer[2] })
+    case "conflict":
+      return new StoreError.SeqConflict({ runId, expectedSeq: expectedSeq ?? 0, headSeq: answer[1] })
+    case "session": {
+      const stored = answer[1] === "" ? undefined : { stored: answer[1] as SessionId }
+      return new StoreError.SessionConflict({ runId, given: sessionId!, ...stored })
+    }
+    case "vocabulary":
+      return new StoreError.VocabularyMismatch({ runId, stored: vocabularyOf(answer[1]), given: vocabulary })
+    case "producer":
+      return appendFailed(runId, new StoreError.StoreBroken({ detail: `producer ${by.producerId} can't be decoded` }))
+    case "evicted":
+      return appendFailed(runId, evicted(runId))
+  }
+}
+
+const vocabularyOf = (text: string) => {
+  const space = text.indexOf(" ")
+  return { name: text.slice(space + 1), version: Number(text.slice(0, space)) }
+}
+
+const stateOf = (runId: RunId, head: storeScripts.Head): AppendRules.RunState => {
+  const [, generation, session, vocabulary, firstSeq, lastSeq, ending, startedAt, lastActivityAt, version, expires] =
+    head
+  return {
+    runId,
+    generation,
+    sessionId: session === null ? undefined : (session as SessionId),
+    vocabulary: vocabularyOf(vocabulary),
+    firstSeq,
+    lastSeq,
+    ending: ending ?? undefined,
+    startedAt,
+    lastActivityAt,
+    leaseVersion: version ?? 0,
+    leaseExpiresAt: expires ?? undefined,
+    will: undefined,
+  }
+}
+
+const headOf = ({ hasWill, state }: { readonly hasWill: boolean; readonly state: AppendRules.RunState }): RunHead => {
+  const head = AppendRules.headOf(state)
+  return head.lease === undefined ? head : { ...head, lease: { ...head.lease, hasWill } }
+}
+
+/**
+ * The envelopes of a page's entries, up to the first that is corrupt or missing; that one is the failure where there is
+ * nothing before it.
+ */
+const envelopesOf = (
+  state: AppendRules.RunState,
+  firstSeq: number,
+  entries: ReadonlyArray<string>,
+): Result.Result<Page["envelopes"], StoreError.CorruptRecord> => {
+  const run = { runId: state.runId, sessionId: state.sessionId, schemaVersion: state.vocabulary.version }
+  const envelopes: Array<EncodedEnvelope> = []
+  let problem: string | undefined
+  for (let index = 0; index < entries.length && problem === undefined; index += 2) {
+    const seq = firstSeq + envelopes.length
+    if (seq > state.lastSeq) break
+    if (entries[index] !== `${seq}-0`) problem = "it is missing"
+    else {
+      const decoded = eventRecord.decode(entries[index + 1]!, seq, run)
+      if (Result.isSuccess(decoded)) envelopes.push(decoded.success)
+      else problem = decoded.failure
+    }
+  }
+  if (entries.length === 0 && firstSeq <= state.lastSeq) problem = "it is missing: evicted by Redis, or deleted by hand"
+  return problem === undefined || envelopes.length > 0
+    ? Result.succeed(envelopes)
+    : Result.fail(new StoreError.CorruptRecord({ runId: state.runId, seq: firstSeq, problem }))
+}
+
+const decodeProducer = Schema.decodeUnknownResult(
+  Schema.TemplateLiteralParser([Schema.Int, " ", Schema.Int, " ", Schema.Int, " ", Schema.Int]),
+)
+
+const decodeIds = Schema.decodeUnknownResult(Schema.Array(Schema.String))
+
+const listingReason = (error: RedisFailed | Schema.SchemaError): StoreError.StoreReason =>
+  error._tag === "RedisFailed" ? toStoreReason(error) : new StoreError.StoreBroken({ detail: error.message })
+
+const decodeTime = Schema.decodeUnknownSync(Schema.Tuple([Schema.NumberFromString, Schema.NumberFromString]))
+
+const serverMillis = (reply: unknown): number => {
+  const [seconds, micros] = decodeTime(reply)
+  return seconds * 1000 + Math.floor(micros / 1000)
+}
