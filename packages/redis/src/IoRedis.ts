@@ -75,7 +75,7 @@ const defaultReconnect = Schedule.min([Schedule.exponential("50 millis"), Schedu
  * its start each time.
  */
 const retryStrategy = Effect.fnUntraced(function* (schedule: Schedule.Schedule<unknown>) {
-  const context = yield* Effect.context<never>()
+  const context = yield* Effect.context()
   const runSync = Effect.runSyncExitWith(context)
   const start = Effect.map(Schedule.toStep(schedule), (step) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => step(now, undefined)),
@@ -98,7 +98,7 @@ interface Attached {
 
 /** Listens to a client: without a listener ioredis prints its errors. */
 const attach = Effect.fnUntraced(function* (client: Client, role: string) {
-  const context = yield* Effect.context<never>()
+  const context = yield* Effect.context()
   const run = Effect.runForkWith(context)
   const attached: Attached = { client, lastProblem: undefined }
   let wasReady = client.status === "ready"
@@ -159,7 +159,9 @@ const scripted = (send: Commands["send"]): Commands => {
     const keys = script.keys(params)
     const args = [String(keys.length), ...keys, ...script.args(params)]
     const suffix = script.readOnly ? "_RO" : ""
-    const named = Effect.mapError((error: RedisFailed) => new RedisFailed({ ...error, command: script.name }))
+    const named = Effect.mapError(
+      (error: RedisFailed) => new RedisFailed({ command: script.name, reason: error.reason }),
+    )
     const byText = (error: RedisFailed) =>
       error.reason._tag === "Refused" && error.reason.code === "NOSCRIPT"
         ? send(`EVAL${suffix}`, [script.lua, ...args])
@@ -174,7 +176,7 @@ const scripted = (send: Commands["send"]): Commands => {
           : Effect.fail(
               new RedisFailed({
                 command: script.name,
-                reason: new Unexpected({ problem: String(decoded.failure.message).slice(0, 500) }),
+                reason: new Unexpected({ problem: decoded.failure.message.slice(0, 500) }),
               }),
             )
       }),
@@ -216,6 +218,8 @@ const open = Effect.fnUntraced(function* (options: ClientOptions, role: string) 
   return attached
 })
 
+const toRedisError = (cause: RedisFailed) => new Redis.RedisError({ cause })
+
 const services = Effect.fnUntraced(function* (
   shared: Attached,
   settings: {
@@ -231,7 +235,6 @@ const services = Effect.fnUntraced(function* (
     client: attached.client,
     ...commandsOf(attached, timeout),
   }))
-  const toRedisError = (cause: RedisFailed) => new Redis.RedisError({ cause })
   const untyped =
     ({ send }: Commands): Redis.Redis["Service"]["send"] =>
     <A>(command: string, ...args: ReadonlyArray<string>) =>

@@ -21,7 +21,15 @@
  */
 import * as AppendRules from "@throughline/core/AppendRules"
 import * as Cursor from "@throughline/core/Cursor"
-import type { EncodedEnvelope, EncodedEvent, Ending, EventId, Room, RunId, SessionId } from "@throughline/core/Envelope"
+import type {
+  EncodedEnvelope,
+  EncodedEvent,
+  Ending,
+  EventId,
+  Frame,
+  RunId,
+  SessionId,
+} from "@throughline/core/Envelope"
 import {
   type AppendError,
   type AppendRequest,
@@ -45,6 +53,7 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { type Commands, IoRedis } from "./IoRedis.ts"
 import * as eventRecord from "./internal/eventRecord.ts"
+import * as position from "./internal/position.ts"
 import * as storeScripts from "./internal/storeScripts.ts"
 import { Disconnected, RedisFailed, toStoreReason } from "./RedisFailed.ts"
 import { lengthsOf } from "./RedisFrame.ts"
@@ -79,7 +88,8 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<EventStore["Service"], never, IoRedis | SecureRandom.SecureRandom | Scope.Scope> {
   const redis = yield* IoRedis
   const random = yield* SecureRandom.SecureRandom
-  const bounds = { ...defaultBounds, ...options.bounds }
+  const given = { ...defaultBounds, ...options.bounds }
+  const bounds = { ...given, maxAppendEvents: Math.min(given.maxAppendEvents, position.perAppend) }
   const prefix = redis.keyPrefix
   const age = options.retention?.ageAfterEnd
   const ageAfterEnd = age === undefined ? undefined : wholeMillis(age)
@@ -91,35 +101,28 @@ export const make = Effect.fnUntraced(function* (
 
   const makeGeneration = Effect.map(random.intBetween(0, 36 ** 8 - 1), (value) => value.toString(36).padStart(8, "0"))
 
-  const writingOf = (runId: string, now: number | undefined): storeScripts.Writing => ({
+  const scripts = storeScripts.make({
     prefix,
-    runId,
-    now,
     ageAfterEnd,
     eventsPerRun: options.retention?.eventsPerRun,
     isIndexed: options.index !== false,
-    channel: publishes ? RedisKeys.channel(prefix, { _tag: "Run", runId: runId as RunId }) : undefined,
+    isPublished: publishes,
+    rewritesRepeats: replicas !== undefined,
   })
 
-  const roomsOf = (runId: RunId): ReadonlyArray<Room> => (publishes ? [{ _tag: "Run", runId }] : [])
-
-  /** Frames of events stored from `firstSeq` on; `lastPosition` 0: they have none. */
-  const framesOf = (
+  /** The answer to a step that stored events, now or before. */
+  const resultOf = (
     runId: RunId,
-    [generation, session, vocabulary]: readonly [string, string, string],
     events: ReadonlyArray<EncodedEvent>,
-    firstSeq: number,
-    lastPosition: number,
-  ): AppendResult["frames"] => {
-    const schemaVersion = Number.parseInt(vocabulary, 10)
-    const of = session === "" ? { runId, schemaVersion } : { runId, sessionId: session as SessionId, schemaVersion }
-    const envelopes = events.map((event, index): EncodedEnvelope => ({ ...event, seq: firstSeq + index, ...of }))
-    return AppendRules.framesOf(
-      envelopes,
-      generation,
-      lastPosition === 0 ? undefined : lastPosition - events.length + 1,
-    )
-  }
+    reply: string,
+  ): Result.Result<AppendResult, StoreError.AppendFailed> =>
+    Result.mapBoth(storeScripts.parseStored(reply), {
+      onFailure: (detail) => appendFailed(runId, new StoreError.StoreBroken({ detail })),
+      onSuccess: (stored) => ({
+        frames: framesOf(runId, events, stored),
+        published: publishes && stored.keptFrom === undefined ? [{ _tag: "Run", runId }] : [],
+      }),
+    })
 
   /** Runs a writing step; where replicas must confirm it, on a connection of its own that then waits for them. */
   const durably = <A, E>(
@@ -154,58 +157,43 @@ export const make = Effect.fnUntraced(function* (
   const append: EventStore["Service"]["append"] = Effect.fnUntraced(function* (request) {
     const invalid = AppendRules.checkRequest(request, bounds) ?? unstorable(request.runId, request)
     if (invalid !== undefined) return yield* invalid
-    const { events, producer, runId, sessionId, vocabulary } = request
+    const { events, runId } = request
     const generation = yield* makeGeneration
     const records = events.map(eventRecord.encode)
     const parameters: storeScripts.Append = {
-      ...writingOf(runId, yield* clock),
+      runId,
+      now: yield* clock,
       generation,
-      sessionId,
-      vocabulary: `${vocabulary.version} ${vocabulary.name}`,
+      identity: storeScripts.identityOf(request.sessionId, request.vocabulary),
+      producer: request.producer,
       expectedSeq: request.expectedSeq,
       ending: events[events.length - 1]!.endsRun,
-      producer,
-      rewritesRepeats: replicas !== undefined,
       ...leaseOf(request.lease),
       lengths: lengthsOf(records),
       records,
     }
     const answer = yield* Effect.catchTag(
-      durably(
-        runId,
-        (commands) => commands.run(storeScripts.append, parameters),
-        ([tag]) => tag === "stored" || tag === "repeated",
-      ),
+      durably(runId, (commands) => commands.run(scripts.append, parameters), isStored),
       "RedisFailed",
       (error) => Effect.fail(appendFailed(runId, toStoreReason(error))),
     )
-    if (answer[0] === "stored") {
-      const [, ...run] = answer
-      return { frames: framesOf(runId, [run[0], run[1], run[2]], events, run[3], run[4]), published: roomsOf(runId) }
-    }
-    if (answer[0] === "repeated") {
-      const [, generationThen, session, stored, firstSeq, lastPosition, kept] = answer
-      const frames = framesOf(runId, [generationThen, session, stored], events, firstSeq, lastPosition)
-      return {
-        // What was trimmed since has no position any more.
-        frames: frames.map(({ position, ...frame }) =>
-          position === undefined || frame.envelope.seq < kept ? frame : { ...frame, position },
-        ),
-        published: [],
-      }
-    }
-    return yield* refusal(request, answer)
+    return typeof answer === "string"
+      ? yield* Effect.fromResult(resultOf(runId, events, answer))
+      : yield* refusal(request, answer)
   })
 
   const page = Effect.fnUntraced(function* (runId: RunId, after: number, limit: number) {
     const now = ageAfterEnd === undefined ? undefined : yield* clock
-    const parameters = { prefix, runId, now, ageAfterEnd, after, limit, maxBytes: bounds.maxPageBytes }
-    const answer = yield* Effect.mapError(redis.run(storeScripts.read, parameters), readFailed(runId))
+    const parameters = { runId, now, after, limit, maxBytes: bounds.maxPageBytes }
+    const answer = yield* Effect.mapError(redis.run(scripts.read, parameters), readFailed(runId))
     if (answer[0] === "unknown") return undefined
     if (answer[0] === "evicted") {
       return yield* new StoreError.ReadFailed({ runId, reason: evicted(runId) })
     }
-    return { state: stateOf(runId, answer[1]), hasWill: answer[1][11] === 1, entries: answer[2] }
+    const state = stateOf(runId, answer[1])
+    if (state !== undefined) return { state, hasWill: answer[1][9] === 1, entries: answer[2] }
+    const detail = `the head of run ${runId} can't be decoded`
+    return yield* new StoreError.ReadFailed({ runId, reason: new StoreError.StoreBroken({ detail }) })
   })
 
   const read: EventStore["Service"]["read"] = Effect.fnUntraced(function* ({ after, limit, runId }) {
@@ -286,7 +274,7 @@ export const make = Effect.fnUntraced(function* (
     yield* Effect.forEach(
       new Set(runIds),
       (runId) =>
-        Effect.map(redis.run(storeScripts.renew, { ...writingOf(runId, now), leaseTtl: leaseTtl!, will }), (isOpen) =>
+        Effect.map(redis.run(scripts.renew, { runId, now, leaseTtl: leaseTtl!, will }), (isOpen) =>
           (isOpen === 1 ? renewed : refused).push(runId),
         ),
       { concurrency: "unbounded", discard: true },
@@ -294,33 +282,20 @@ export const make = Effect.fnUntraced(function* (
     return { renewed, refused }
   })
 
-  /** These errors of append can't be answers to a step that sends no producer. */
-  const unconfirmed = (error: StoreError.DurabilityUnconfirmed | RedisFailed): StoreError.AppendFailed =>
-    error._tag === "RedisFailed"
-      ? appendFailed(undefined, toStoreReason(error))
-      : appendFailed(error.runId, new StoreError.StoreUnavailable({ detail: error.message }))
-
   const appendWill: EventStore["Service"]["appendWill"] = Effect.fnUntraced(function* (runId, expected) {
-    const parameters = { ...writingOf(runId, yield* clock), ...expected }
+    const parameters = { runId, now: yield* clock, ...expected }
     const answer = yield* Effect.mapError(
-      durably(
-        runId,
-        (commands) => commands.run(storeScripts.appendWill, parameters),
-        ([tag]) => tag === "stored",
-      ),
+      durably(runId, (commands) => commands.run(scripts.appendWill, parameters), isStored),
       unconfirmed,
     )
     switch (answer[0]) {
       case "stored": {
-        const [, generation, session, vocabulary, firstSeq, lastPosition, record] = answer
-        const run = { runId, sessionId: undefined, schemaVersion: 0 }
-        const will = eventRecord.decode(record, firstSeq, run)
+        const will = eventRecord.decode(answer[2], 1, { runId, sessionId: undefined, schemaVersion: 0 })
         if (Result.isFailure(will)) {
           const detail = `the will of run ${runId} was stored and can't be decoded: ${will.failure}`
           return yield* appendFailed(runId, new StoreError.StoreBroken({ detail }))
         }
-        const frames = framesOf(runId, [generation, session, vocabulary], [will.success], firstSeq, lastPosition)
-        return { frames, published: roomsOf(runId) }
+        return yield* Effect.fromResult(resultOf(runId, [will.success], answer[1]))
       }
       case "evicted":
         return yield* appendFailed(runId, evicted(runId))
@@ -340,19 +315,12 @@ export const make = Effect.fnUntraced(function* (
     idleFor: number,
   ) {
     const one: EncodedEvent = { ...event, eventId: (yield* random.uuidV7()) as EventId }
-    const parameters = { ...writingOf(runId, yield* clock), idleFor, record: eventRecord.encode(one), ending }
+    const parameters = { runId, now: yield* clock, idleFor, record: eventRecord.encode(one), ending }
     const answer = yield* Effect.mapError(
-      durably(
-        runId,
-        (commands) => commands.run(storeScripts.endAbandoned, parameters),
-        ([tag]) => tag === "stored",
-      ),
+      durably(runId, (commands) => commands.run(scripts.endAbandoned, parameters), isStored),
       unconfirmed,
     )
-    if (answer[0] !== "stored") return undefined
-    const [, generation, session, vocabulary, firstSeq, lastPosition] = answer
-    const frames = framesOf(runId, [generation, session, vocabulary], [one], firstSeq, lastPosition)
-    return { frames, published: roomsOf(runId) }
+    return typeof answer === "string" ? yield* Effect.fromResult(resultOf(runId, [one], answer)) : undefined
   })
 
   const endAbandoned: EventStore["Service"]["endAbandoned"] = Effect.fnUntraced(function* ({ event, idleFor }) {
@@ -373,16 +341,16 @@ export const make = Effect.fnUntraced(function* (
 
   /** Takes what removed runs left in the index out of it, a bounded step at a time. */
   const reclaim: Effect.Effect<void, RedisFailed> = Effect.gen(function* () {
-    while ((yield* redis.run(storeScripts.reclaim, writingOf("", undefined))) > 0) yield* Effect.yieldNow
+    while ((yield* redis.run(scripts.reclaim, undefined)) > 0) yield* Effect.yieldNow
   })
 
-  const tryReclaim = Effect.catch(reclaim, (error) =>
-    Effect.logWarning("Removed runs are still in the archive's index", error.message),
+  const tryReclaim = reclaim.pipe(
+    Effect.catch((error) => Effect.logWarning("Removed runs are still in the archive's index", error.message)),
   )
 
   const remove: EventStore["Service"]["remove"] = Effect.fnUntraced(function* (runId) {
-    const parameters = { ...writingOf(runId, yield* clock), onlyExpired: false }
-    const removed = yield* Effect.mapError(redis.run(storeScripts.remove, parameters), (error) =>
+    const parameters = { runId, now: yield* clock, onlyExpired: false }
+    const removed = yield* Effect.mapError(redis.run(scripts.remove, parameters), (error) =>
       appendFailed(runId, toStoreReason(error)),
     )
     if (removed === 1) yield* tryReclaim
@@ -400,7 +368,7 @@ export const make = Effect.fnUntraced(function* (
         const runIds = yield* Effect.fromResult(decodeIds(yield* redis.send("ZRANGE", range)))
         const removed = yield* Effect.forEach(
           runIds,
-          (runId) => redis.run(storeScripts.remove, { ...writingOf(runId, now), onlyExpired: true }),
+          (runId) => redis.run(scripts.remove, { runId, now, onlyExpired: true }),
           { concurrency: "unbounded" },
         )
         if (removed.length < limit) break
@@ -433,6 +401,12 @@ const readFailed =
   (error: RedisFailed): StoreError.ReadFailed =>
     new StoreError.ReadFailed({ ...(runId === undefined ? undefined : { runId }), reason: toStoreReason(error) })
 
+/** These errors of append can't be answers to a step that sends no producer. */
+const unconfirmed = (error: StoreError.DurabilityUnconfirmed | RedisFailed): StoreError.AppendFailed =>
+  error._tag === "RedisFailed"
+    ? appendFailed(undefined, toStoreReason(error))
+    : appendFailed(error.runId, new StoreError.StoreUnavailable({ detail: error.message }))
+
 /** A run of which Redis has something left, and not all. */
 const evicted = (runId: RunId): StoreError.StoreBroken =>
   new StoreError.StoreBroken({
@@ -461,12 +435,38 @@ const leaseOf = (lease: LeaseRequest | undefined): Pick<storeScripts.Append, "le
   will: lease?.will === undefined ? undefined : { record: eventRecord.encode(lease.will), ending: lease.will.endsRun! },
 })
 
-type AppendAnswer = ReturnType<typeof storeScripts.append.decode> extends Result.Result<infer A, unknown> ? A : never
+const framesOf = (
+  runId: RunId,
+  events: ReadonlyArray<EncodedEvent>,
+  { entry, firstSeq, generation, keptFrom, sessionId, vocabulary }: storeScripts.Stored,
+): AppendResult["frames"] => {
+  const schemaVersion = vocabulary.version
+  const of = sessionId === undefined ? { runId, schemaVersion } : { runId, sessionId, schemaVersion }
+  const firstPosition = entry === "-" ? undefined : position.firstOf(entry)
+  return events.map((event, index): Frame => {
+    const seq = firstSeq + index
+    const envelope: EncodedEnvelope = { ...event, seq, ...of }
+    const cursor = Cursor.run(seq, generation)
+    // What was trimmed since it was stored has no position any more.
+    return firstPosition === undefined || (keptFrom !== undefined && seq < keptFrom)
+      ? { _tag: "Frame", envelope, cursor }
+      : { _tag: "Frame", envelope, cursor, position: firstPosition + index }
+  })
+}
+
+/** Whether an answer says that something is stored. */
+const isStored = (answer: string | readonly [string, ...ReadonlyArray<unknown>]): boolean =>
+  typeof answer === "string" || answer[0] === "stored"
+
+type AppendAnswer =
+  ReturnType<ReturnType<typeof storeScripts.make>["append"]["decode"]> extends Result.Result<infer A, unknown>
+    ? A
+    : never
 
 /** The error of an answer that isn't a success. */
 const refusal = (
   { expectedSeq, producer, runId, sessionId, vocabulary }: AppendRequest,
-  answer: Exclude<AppendAnswer, readonly ["stored" | "repeated", ...ReadonlyArray<unknown>]>,
+  answer: Exclude<AppendAnswer, string>,
 ): AppendError => {
   const by = { runId, producerId: producer?.id ?? "", epoch: producer?.epoch ?? 0 }
   const number = producer?.number ?? 0
@@ -484,11 +484,15 @@ const refusal = (
     case "conflict":
       return new StoreError.SeqConflict({ runId, expectedSeq: expectedSeq ?? 0, headSeq: answer[1] })
     case "session": {
-      const stored = answer[1] === "" ? undefined : { stored: answer[1] as SessionId }
+      const stored = answer[1] === "-" ? undefined : { stored: answer[1] as SessionId }
       return new StoreError.SessionConflict({ runId, given: sessionId!, ...stored })
     }
-    case "vocabulary":
-      return new StoreError.VocabularyMismatch({ runId, stored: vocabularyOf(answer[1]), given: vocabulary })
+    case "vocabulary": {
+      const stored = storeScripts.parseVocabulary(answer[1])
+      return stored === undefined
+        ? appendFailed(runId, new StoreError.StoreBroken({ detail: `the vocabulary of run ${runId} can't be decoded` }))
+        : new StoreError.VocabularyMismatch({ runId, stored, given: vocabulary })
+    }
     case "producer":
       return appendFailed(runId, new StoreError.StoreBroken({ detail: `producer ${by.producerId} can't be decoded` }))
     case "evicted":
@@ -496,28 +500,23 @@ const refusal = (
   }
 }
 
-const vocabularyOf = (text: string) => {
-  const space = text.indexOf(" ")
-  return { name: text.slice(space + 1), version: Number(text.slice(0, space)) }
-}
-
-const stateOf = (runId: RunId, head: storeScripts.Head): AppendRules.RunState => {
-  const [, generation, session, vocabulary, firstSeq, lastSeq, ending, startedAt, lastActivityAt, version, expires] =
-    head
-  return {
-    runId,
-    generation,
-    sessionId: session === null ? undefined : (session as SessionId),
-    vocabulary: vocabularyOf(vocabulary),
-    firstSeq,
-    lastSeq,
-    ending: ending ?? undefined,
-    startedAt,
-    lastActivityAt,
-    leaseVersion: version ?? 0,
-    leaseExpiresAt: expires ?? undefined,
-    will: undefined,
-  }
+const stateOf = (runId: RunId, head: storeScripts.Head): AppendRules.RunState | undefined => {
+  const [, identity, firstSeq, lastSeq, ending, startedAt, lastActivityAt, version, expires] = head
+  const parsed = storeScripts.parseIdentity(identity)
+  return parsed === undefined
+    ? undefined
+    : {
+        runId,
+        ...parsed,
+        firstSeq,
+        lastSeq,
+        ending: ending ?? undefined,
+        startedAt,
+        lastActivityAt,
+        leaseVersion: version ?? 0,
+        leaseExpiresAt: expires ?? undefined,
+        will: undefined,
+      }
 }
 
 const headOf = ({ hasWill, state }: { readonly hasWill: boolean; readonly state: AppendRules.RunState }): RunHead => {

@@ -2,14 +2,15 @@
  * Frames as Pub/Sub messages: events of one run with neighbouring seqs, in the records they are stored in.
  *
  * ```
- * 1 GENERATION FIRSTSEQ COUNT LASTPOSITION SCHEMAVERSION RUN SESSION
+ * 1 FIRSTSEQ COUNT ENTRY OFFSET RUN GENERATION SESSION SCHEMAVERSION "VOCABULARY"
  * LENGTHS
  * RECORDS
  * ```
  *
- * `LASTPOSITION` is `0` where there is no archive, `SESSION` is `-` where there is none. `LENGTHS` are those of all records
- * but the last, in UTF-16 code units, joined by commas; `RECORDS` follow each other without a separator. The append script
- * writes the same text, so that an event is encoded once, for the stream and for the room.
+ * `ENTRY` is the id of the append in the archive's index, `-` where there is none; `OFFSET` is how many events of the
+ * append come before the first. `SESSION` is `-` where there is none; the vocabulary's name may be left out. `LENGTHS` are
+ * those of all records but the last, in UTF-16 code units, joined by commas; `RECORDS` follow each other without a
+ * separator. The append script writes the same text, so that an event is encoded once, for the stream and for the room.
  */
 import * as Cursor from "@throughline/core/Cursor"
 import type { EncodedEnvelope, Frame } from "@throughline/core/Envelope"
@@ -17,6 +18,7 @@ import { RunId, SessionId } from "@throughline/core/Envelope"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as eventRecord from "./internal/eventRecord.ts"
+import * as position from "./internal/position.ts"
 
 const version = 1
 
@@ -31,14 +33,15 @@ export const lengthsOf = (records: ReadonlyArray<string>): string => {
 const message = (frames: ReadonlyArray<Frame>): string => {
   const first = frames[0]!
   const { runId, schemaVersion, seq, sessionId } = first.envelope
-  const lastPosition = frames[frames.length - 1]!.position ?? 0
+  const place =
+    first.position === undefined ? "- 0" : `${position.entryOf(first.position)} ${position.offsetOf(first.position)}`
   const records = frames.map((frame) => eventRecord.encode(frame.envelope))
   const generation = first.cursor.slice(first.cursor.indexOf("-") + 1)
-  return `${version} ${generation} ${seq} ${frames.length} ${lastPosition} ${schemaVersion} ${runId} ${sessionId ?? "-"}\n${lengthsOf(records)}\n${records.join("")}`
+  return `${version} ${seq} ${frames.length} ${place} ${runId} ${generation} ${sessionId ?? "-"} ${schemaVersion}\n${lengthsOf(records)}\n${records.join("")}`
 }
 
 const follows = (frame: Frame, previous: Frame): boolean => {
-  const { envelope, position } = frame
+  const { envelope } = frame
   const before = previous.envelope
   return (
     envelope.seq === before.seq + 1 &&
@@ -46,7 +49,9 @@ const follows = (frame: Frame, previous: Frame): boolean => {
     envelope.sessionId === before.sessionId &&
     envelope.schemaVersion === before.schemaVersion &&
     frame.cursor.endsWith(previous.cursor.slice(previous.cursor.indexOf("-"))) &&
-    (position === undefined ? previous.position === undefined : position === (previous.position ?? Number.NaN) + 1)
+    (frame.position === undefined
+      ? previous.position === undefined
+      : frame.position === (previous.position ?? Number.NaN) + 1)
   )
 }
 
@@ -62,7 +67,7 @@ export const encode = (frames: ReadonlyArray<Frame>): Array<string> => {
   return messages
 }
 
-const header = /^1 ([a-z0-9]{8}) ([1-9][0-9]*) ([1-9][0-9]*) ([0-9]+) (-?[0-9]+) (\S+) (\S+)$/
+const header = /^1 ([1-9]\d*) ([1-9]\d*) (-|0-\d+) (\d+) (\S+) ([a-z0-9]{8}) (\S+) (-?\d+)(?: |$)/
 const isRunId = Schema.is(RunId)
 const isSessionId = Schema.is(SessionId)
 
@@ -85,14 +90,14 @@ export const decode = (text: string): Result.Result<ReadonlyArray<Frame>, string
   const lengthsEnd = text.indexOf("\n", headerEnd + 1)
   const match = headerEnd === -1 || lengthsEnd === -1 ? null : header.exec(text.slice(0, headerEnd))
   if (match === null) return Result.fail("it has no header of this version")
-  const [, generation, seq, count, position, schemaVersion, runId, session] = match
+  const [, seq, count, entry, offset, runId, generation, session, schemaVersion] = match
   const sessionId = session === "-" ? undefined : session
   if (!isRunId(runId) || !(sessionId === undefined || isSessionId(sessionId))) return Result.fail("its ids are none")
   const records = splitRecords(text.slice(headerEnd + 1, lengthsEnd), text.slice(lengthsEnd + 1), Number(count))
   if (records === undefined) return Result.fail(`it doesn't hold ${count} records`)
   const run = { runId, sessionId, schemaVersion: Number(schemaVersion) }
   const firstSeq = Number(seq)
-  const firstPosition = position === "0" ? undefined : Number(position) - records.length + 1
+  const firstPosition = entry === "-" ? undefined : position.firstOf(entry!) + Number(offset)
   const frames: Array<Frame> = []
   for (let index = 0; index < records.length; index++) {
     const envelope = eventRecord.decode(records[index]!, firstSeq + index, run)

@@ -12,17 +12,16 @@
  * | `P{@}:open` | sorted set | the runs that have not ended, by the time they started |
  * | `P{@}:ended` | sorted set | the runs that have ended, by the time they did |
  * | `P{@}:runs:SESSION` | sorted set | the runs of a session, by the time they started |
- * | `P{@}:position` | string | the last position that was given out |
- * | `P{@}:index` | stream | one entry per append, `LASTPOSITION-0` |
+ * | `P{@}:index` | stream | one entry per append, `0-1`, `0-2`, … in the order they became visible |
  * | `P{@}:index:SESSION` | stream | the entries of a session's appends, under the same ids |
  * | `P{@}:removed` | set | what of removed runs is still in the index |
- * | `P{@}:remains` | hash | of each ended run that expires: when, and what is in the index of it |
+ * | `P{@}:remains` | hash | of each ended run that expires: when, its last entry in the index, its session |
  *
- * An index entry has the fields `r` the run, `f` the first seq of the append, `n` its number of events, `v` the position
- * that is the id of the run's entry before (0: none). Its id is the position of the append's last event, so that the
- * event of seq s has position `id - (f + n - 1 - s)`. Each stored event names its entry in the field `p`, beside its record
- * in `r`: an entry counts only where the events it names name it. Entries of appends that retention has trimmed whole are
- * deleted, but the one of the last trimmed event, which is `tp` in the run's hash.
+ * An index entry is `RUN FIRSTSEQ COUNT PREVIOUS` in the field `a`; `PREVIOUS` is the id of the run's entry before, or `-`.
+ * The event of seq `FIRSTSEQ + k` of entry `0-N` has position `N * 4096 + k`. Each stored event has its record in the field
+ * `r` and its entry's id in the field `p`: an entry counts only for events that name it. Entries of appends that retention
+ * has trimmed whole are deleted, but the one of the last trimmed event, which is `tp` in the run's hash. The index outlives
+ * its last entry, as its last id is where positions go on.
  *
  * `P` is the prefix. Channels are `P` and a room's name: `Prun:ID`, `Psession:ID`, `Pagent:ID`, `Pprovider:NAME`, `Pall`.
  */
@@ -53,9 +52,6 @@ export const open = (prefix: string): string => `${shared(prefix)}open`
 /** The runs that have ended, by the time they did. */
 export const ended = (prefix: string): string => `${shared(prefix)}ended`
 
-/** The last position that was given out. */
-export const position = (prefix: string): string => `${shared(prefix)}position`
-
 /** The index of all appends, or of a session's. */
 export const index = (prefix: string, sessionId?: string): string =>
   sessionId === undefined ? `${shared(prefix)}index` : `${shared(prefix)}index:${sessionId}`
@@ -65,3 +61,6 @@ export const removed = (prefix: string): string => `${shared(prefix)}removed`
 
 /** The channel of a room. */
 export const channel = (prefix: string, room: Room): string => prefix + roomName(room)
+
+/** What the channels of runs begin with. */
+export const runChannel = (prefix: string): string => `${prefix}run:`

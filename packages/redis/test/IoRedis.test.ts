@@ -24,6 +24,9 @@ const clientOf = (options: IoRedis.Options) =>
 
 const failureOf = <A>(effect: Effect.Effect<A, RedisFailed>) => Effect.flip(effect)
 
+const withPassword = (password: string, port: number | string) =>
+  Redacted.make(`redis://:${password}@127.0.0.1:${port}`)
+
 /** Asks until Redis answers; fails after 5 seconds. */
 const answers = (redis: IoRedis.IoRedis["Service"]) =>
   redis.send("PING", []).pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("5 seconds"))
@@ -144,13 +147,12 @@ describe("IoRedis", () => {
   it.live("no password is in an error, whether it is right, wrong or in a URL that can't be read", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.make({ requirepass: "s3cret" })
-      const url = (password: string, port: number | string) => Redacted.make(`redis://:${password}@127.0.0.1:${port}`)
-      const wrong = yield* Effect.flip(clientOf({ url: url("wr0ng", server.port) }))
+      const wrong = yield* Effect.flip(clientOf({ url: withPassword("wr0ng", server.port) }))
       expect(wrong).toMatchObject({ reason: { _tag: "Disconnected" } })
       expect(wrong.message).toContain("WRONGPASS")
-      const unreadable = yield* Effect.flip(clientOf({ url: url("s3cret", "port") }))
+      const unreadable = yield* Effect.flip(clientOf({ url: withPassword("s3cret", "port") }))
       expect(unreadable).toMatchObject({ reason: { _tag: "InvalidOptions" } })
-      const redis = yield* clientOf({ url: url("s3cret", server.port) })
+      const redis = yield* clientOf({ url: withPassword("s3cret", server.port) })
       const unknown = yield* failureOf(redis.send("AUTHENTICATE", ["s3cret"]))
       expect(unknown.reason).toMatchObject({ _tag: "Refused", code: "ERR" })
       for (const error of [wrong, unreadable, unknown]) {

@@ -33,7 +33,7 @@ const isEmpty = (record: Readonly<Record<string, string>>): boolean => {
 
 /** The same content is the same text, whatever order its keys were written in. */
 const sorted = (record: Readonly<Record<string, string>>): Readonly<Record<string, string>> =>
-  Object.fromEntries(Object.entries(record).sort(([left], [right]) => (left < right ? -1 : 1)))
+  Object.fromEntries(Object.entries(record).toSorted(([left], [right]) => (left < right ? -1 : 1)))
 
 /** The record of an event. */
 export const encode = (event: EncodedEvent): string => {
