@@ -10,10 +10,25 @@ import { bridgeThroughput } from "./src/bridge-throughput.ts"
 import type { Bench } from "./src/Compare.ts"
 import { hubFanout } from "./src/hub-fanout.ts"
 import { hubIdle } from "./src/hub-idle.ts"
+import { redisAppend1, redisVsSeed } from "./src/redis-append-1.ts"
+import { redisAppendBatch } from "./src/redis-append-batch.ts"
+import { redisBridge } from "./src/redis-bridge.ts"
+import { redisSeek } from "./src/redis-seek.ts"
 import { storeSqliteAppend } from "./src/store-sqlite-append.ts"
 import { storeSqliteSeek } from "./src/store-sqlite-seek.ts"
 
-const benches: ReadonlyArray<Bench> = [storeSqliteAppend, storeSqliteSeek, bridgeThroughput, hubFanout, hubIdle]
+const benches: ReadonlyArray<Bench> = [
+  storeSqliteAppend,
+  storeSqliteSeek,
+  bridgeThroughput,
+  hubFanout,
+  hubIdle,
+  redisAppend1,
+  redisAppendBatch,
+  redisBridge,
+  redisSeek,
+  redisVsSeed,
+]
 
 const main = Effect.gen(function* () {
   const names = process.argv.slice(2)

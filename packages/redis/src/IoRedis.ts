@@ -30,8 +30,17 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { Command, Redis as Client } from "ioredis"
-import { type ClientOptions, clientOptions, type Options } from "./internal/clientOptions.ts"
-import { Disconnected, InvalidOptions, reasonOf, RedisFailed, Unexpected } from "./RedisFailed.ts"
+import { type ClientOptions, clientOptions, type Options, timeoutOf } from "./internal/clientOptions.ts"
+import * as deadlines from "./internal/deadlines.ts"
+import {
+  Disconnected,
+  InvalidOptions,
+  reasonOf,
+  RedisFailed,
+  type RedisReason,
+  TimedOut,
+  Unexpected,
+} from "./RedisFailed.ts"
 import { defaultPrefix } from "./RedisKeys.ts"
 import type { RedisScript } from "./RedisScript.ts"
 
@@ -89,22 +98,35 @@ const retryStrategy = Effect.fnUntraced(function* (schedule: Schedule.Schedule<u
   }
 })
 
-/** The state of one client that its commands need. */
+/** One client and what its commands need. */
 interface Attached {
   readonly client: Client
+  /** Milliseconds that an answer may take. */
+  readonly timeout: number
+  readonly deadlines: deadlines.Deadlines
   /** What was last said about the connection, for errors while it is down. */
   lastProblem: string | undefined
 }
 
 /** Listens to a client: without a listener ioredis prints its errors. */
-const attach = Effect.fnUntraced(function* (client: Client, role: string) {
+const attach = Effect.fnUntraced(function* (client: Client, role: string, timeout: number) {
   const context = yield* Effect.context()
   const run = Effect.runForkWith(context)
-  const attached: Attached = { client, lastProblem: undefined }
+  const attached: Attached = { client, timeout, deadlines: deadlines.make(timeout), lastProblem: undefined }
   let wasReady = client.status === "ready"
   const onError = (error: unknown): void => {
     const reason = reasonOf(error, 0)
     attached.lastProblem = "detail" in reason ? reason.detail : reason.message
+  }
+  // What accepts connections and then says nothing is no server.
+  const onConnect = (): void => {
+    const { stream } = client
+    const onLate = (): void => {
+      if (client.stream !== stream || client.status !== "connect") return
+      attached.lastProblem = `it did not answer within ${timeout} ms`
+      client.disconnect(true)
+    }
+    attached.deadlines.add({ isAnswered: false, onLate })
   }
   const onReady = (): void => {
     wasReady = true
@@ -116,10 +138,10 @@ const attach = Effect.fnUntraced(function* (client: Client, role: string) {
     wasReady = false
     run(Effect.logWarning(`The ${role} connection to Redis is lost`, attached.lastProblem ?? "closed"))
   }
-  client.on("error", onError).on("ready", onReady).on("close", onClose)
+  client.on("error", onError).on("connect", onConnect).on("ready", onReady).on("close", onClose)
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
-      client.off("ready", onReady).off("close", onClose)
+      client.off("connect", onConnect).off("ready", onReady).off("close", onClose)
       // A closing client may still fail; only a client that isn't ours has listeners of its own.
       if (client.status !== "end" && client.listenerCount("error") > 1) client.off("error", onError)
     }),
@@ -127,60 +149,63 @@ const attach = Effect.fnUntraced(function* (client: Client, role: string) {
   return attached
 })
 
-const commandsOf = (attached: Attached, timeout: number): Commands => {
-  const { client } = attached
-  const fail = (name: string, error: unknown): RedisFailed =>
-    new RedisFailed({ command: name, reason: reasonOf(error, timeout) })
+const failed = (command: string, reason: RedisReason): Effect.Effect<never, RedisFailed> =>
+  Effect.fail(new RedisFailed({ command, reason }))
 
-  const send: Commands["send"] = (name, args) =>
+const commandsOf = (attached: Attached): Commands => {
+  const { client, timeout } = attached
+  return scripted((name, args) =>
     Effect.callback((resume) => {
       if (client.status !== "ready") {
-        const detail = attached.lastProblem ?? client.status
-        resume(Effect.fail(new RedisFailed({ command: name, reason: new Disconnected({ detail }) })))
+        resume(failed(name, new Disconnected({ detail: attached.lastProblem ?? client.status })))
         return
       }
       // Not `client.call`: it adds the client's own key prefix, which scripts and channels know nothing of.
       const command = new Command(name, args as Array<string | number>, { replyEncoding: "utf8" })
-      // The timer is ioredis's: no server waits for a virtual clock.
-      command.setTimeout(timeout)
+      const asked: deadlines.Asked = {
+        isAnswered: false,
+        onLate: () => {
+          resume(failed(name, new TimedOut({ after: timeout })))
+          // Answers come in order, so nothing else is answered either; a new connection may be.
+          if (client.status === "ready") client.disconnect(true)
+        },
+      }
       command.promise.then(
-        (reply: unknown) => resume(Effect.succeed(reply)),
-        (error: unknown) => resume(Effect.fail(fail(name, error))),
+        (reply: unknown) => {
+          asked.isAnswered = true
+          resume(Effect.succeed(reply))
+        },
+        (error: unknown) => {
+          asked.isAnswered = true
+          resume(failed(name, reasonOf(error, timeout)))
+        },
       )
       client.sendCommand(command)
-    })
-
-  return scripted(send)
+      attached.deadlines.add(asked)
+    }),
+  )
 }
 
 /** Adds scripts to what sends commands. */
 const scripted = (send: Commands["send"]): Commands => {
   const run: Commands["run"] = (script, params) => {
     const keys = script.keys(params)
-    const args = [String(keys.length), ...keys, ...script.args(params)]
+    const args = [script.sha, String(keys.length), ...keys, ...script.args(params)]
     const suffix = script.readOnly ? "_RO" : ""
-    const named = Effect.mapError(
-      (error: RedisFailed) => new RedisFailed({ command: script.name, reason: error.reason }),
-    )
-    const byText = (error: RedisFailed) =>
-      error.reason._tag === "Refused" && error.reason.code === "NOSCRIPT"
-        ? send(`EVAL${suffix}`, [script.lua, ...args])
-        : Effect.fail(error)
-    return send(`EVALSHA${suffix}`, [script.sha, ...args]).pipe(
-      Effect.catch(byText),
-      named,
-      Effect.flatMap((reply) => {
-        const decoded = script.decode(reply)
-        return Result.isSuccess(decoded)
-          ? Effect.succeed(decoded.success)
-          : Effect.fail(
-              new RedisFailed({
-                command: script.name,
-                reason: new Unexpected({ problem: decoded.failure.message.slice(0, 500) }),
-              }),
-            )
-      }),
-    )
+    const onSuccess = (reply: unknown) => {
+      const decoded = script.decode(reply)
+      return Result.isSuccess(decoded)
+        ? Effect.succeed(decoded.success)
+        : failed(script.name, new Unexpected({ problem: decoded.failure.message.slice(0, 500) }))
+    }
+    const onFailure = ({ reason }: RedisFailed) => failed(script.name, reason)
+    return Effect.matchEffect(send(`EVALSHA${suffix}`, args), {
+      onSuccess,
+      onFailure: (error) =>
+        error.reason._tag === "Refused" && error.reason.code === "NOSCRIPT"
+          ? Effect.matchEffect(send(`EVAL${suffix}`, [script.lua, ...args.slice(1)]), { onFailure, onSuccess })
+          : onFailure(error),
+    })
   }
   return { send, run }
 }
@@ -208,12 +233,12 @@ const connected = (attached: Attached): Effect.Effect<void, RedisFailed> =>
   })
 
 /** A client of ours: connected, and closed with the scope. */
-const open = Effect.fnUntraced(function* (options: ClientOptions, role: string) {
+const open = Effect.fnUntraced(function* (options: ClientOptions, role: string, timeout: number) {
   const client = yield* Effect.acquireRelease(
     Effect.sync(() => new Client(options)),
     (opened) => Effect.sync(() => opened.disconnect()),
   )
-  const attached = yield* attach(client, role)
+  const attached = yield* attach(client, role, timeout)
   yield* connected(attached)
   return attached
 })
@@ -224,16 +249,16 @@ const services = Effect.fnUntraced(function* (
   shared: Attached,
   settings: {
     readonly keyPrefix: string
-    readonly timeout: number
     readonly connection: ClientOptions
     readonly pool: Redis.PoolOptions | undefined
   },
 ) {
-  const { connection, keyPrefix, timeout } = settings
-  const commands = commandsOf(shared, timeout)
-  const connect = Effect.map(open(connection, "separate"), (attached): Connection => ({
+  const { connection, keyPrefix } = settings
+  const { timeout } = shared
+  const commands = commandsOf(shared)
+  const connect = Effect.map(open(connection, "separate", timeout), (attached): Connection => ({
     client: attached.client,
-    ...commandsOf(attached, timeout),
+    ...commandsOf(attached),
   }))
   const untyped =
     ({ send }: Commands): Redis.Redis["Service"]["send"] =>
@@ -246,10 +271,10 @@ const services = Effect.fnUntraced(function* (
       // Reserved connections don't come back: a lost one fails its command and leaves the pool.
       const client = new Client({ ...connection, retryStrategy: () => null })
       client.on("error", () => {})
-      const attached: Attached = { client, lastProblem: undefined }
+      // What blocks takes as long as it was told to: whoever waits has a timeout of their own.
+      const attached: Attached = { client, timeout: 0, deadlines: { add: () => {} }, lastProblem: undefined }
       yield* Effect.onError(connected(attached), () => Effect.sync(() => client.disconnect()))
-      // What blocks takes as long as it was told to; the timeout is that of whoever waits.
-      return { send: untyped(commandsOf(attached, 2 ** 31 - 1)), close: Effect.sync(() => client.disconnect()) }
+      return { send: untyped(commandsOf(attached)), close: Effect.sync(() => client.disconnect()) }
     }).pipe(Effect.mapError(toRedisError)),
     subscribe: Effect.fnUntraced(function* (channel, onMessage) {
       const { client } = yield* Effect.mapError(connect, toRedisError)
@@ -298,11 +323,10 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Context.Context<IoRedis | Redis.Redis>, RedisFailed, Scope.Scope> {
   const retry = yield* retryStrategy(options.reconnect ?? defaultReconnect)
   const connection = yield* clientOptions(options, retry)
-  const shared = yield* open(connection, "shared")
+  const shared = yield* open(connection, "shared", timeoutOf(options))
   return yield* services(shared, {
     keyPrefix: options.keyPrefix ?? defaultPrefix,
-    timeout: connection.commandTimeout!,
-    connection: { ...connection, socketTimeout: undefined },
+    connection,
     pool: options.pool,
   })
 })
@@ -334,11 +358,10 @@ export const layerFrom = (client: Client, options: FromOptions = {}): Layer.Laye
         const detail = "the client must be made with autoResendUnfulfilledCommands: false"
         return yield* new RedisFailed({ command: "connect", reason: new InvalidOptions({ detail }) })
       }
-      const shared = yield* attach(client, "shared")
+      const shared = yield* attach(client, "shared", timeoutOf(options))
       yield* connected(shared)
       return yield* services(shared, {
         keyPrefix: options.keyPrefix ?? defaultPrefix,
-        timeout: Duration.toMillis(Duration.fromInputUnsafe(options.commandTimeout ?? "5 seconds")),
         connection: {
           ...client.options,
           keyPrefix: "",

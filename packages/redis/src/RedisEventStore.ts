@@ -154,16 +154,33 @@ export const make = Effect.fnUntraced(function* (
     )
   }
 
+  /** Runs that were there when this store last appended to them; the newest thousand. */
+  const seen = new Set<string>()
+
+  /** A generation is minted for runs that may be new, and for one that is after all. */
+  const sendAppend = (commands: Commands, parameters: storeScripts.Append) => {
+    const minted = Effect.flatMap(makeGeneration, (generation) =>
+      commands.run(scripts.append, { ...parameters, generation }),
+    )
+    const { runId } = parameters
+    if (seen.has(runId)) {
+      return Effect.flatMap(commands.run(scripts.append, parameters), (answer) =>
+        answer[0] === "new" ? minted : Effect.succeed(answer),
+      )
+    }
+    if (seen.size >= 1000) for (const oldest of seen.values().take(1)) seen.delete(oldest)
+    return Effect.tap(minted, (answer) => Effect.sync(() => typeof answer === "string" && seen.add(runId)))
+  }
+
   const append: EventStore["Service"]["append"] = Effect.fnUntraced(function* (request) {
     const invalid = AppendRules.checkRequest(request, bounds) ?? unstorable(request.runId, request)
     if (invalid !== undefined) return yield* invalid
     const { events, runId } = request
-    const generation = yield* makeGeneration
     const records = events.map(eventRecord.encode)
     const parameters: storeScripts.Append = {
       runId,
       now: yield* clock,
-      generation,
+      generation: "",
       identity: storeScripts.identityOf(request.sessionId, request.vocabulary),
       producer: request.producer,
       expectedSeq: request.expectedSeq,
@@ -173,7 +190,7 @@ export const make = Effect.fnUntraced(function* (
       records,
     }
     const answer = yield* Effect.catchTag(
-      durably(runId, (commands) => commands.run(scripts.append, parameters), isStored),
+      durably(runId, (commands) => sendAppend(commands, parameters), isStored),
       "RedisFailed",
       (error) => Effect.fail(appendFailed(runId, toStoreReason(error))),
     )
@@ -496,6 +513,7 @@ const refusal = (
     case "producer":
       return appendFailed(runId, new StoreError.StoreBroken({ detail: `producer ${by.producerId} can't be decoded` }))
     case "evicted":
+    case "new":
       return appendFailed(runId, evicted(runId))
   }
 }

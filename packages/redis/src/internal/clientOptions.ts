@@ -45,7 +45,7 @@ export interface Options {
   readonly keyPrefix?: string | undefined
   /** How long a connection may take, handshake not included; 5 seconds by default. */
   readonly connectTimeout?: Duration.Input | undefined
-  /** How long an answer may take; 5 seconds by default. A connection that is silent for twice as long is made anew. */
+  /** How long an answer may take; 5 seconds by default. A connection that is silent for so long is made anew. */
   readonly commandTimeout?: Duration.Input | undefined
   /** The delays between attempts to connect again; from 50 ms doubling to 2 s, jittered, by default. Its end is the end. */
   readonly reconnect?: Schedule.Schedule<unknown> | undefined
@@ -98,15 +98,17 @@ const tlsOf = (tls: boolean | Tls | undefined, isTls: boolean): RedisOptions["tl
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
 }
 
-/** The options of every connection; those of the shared one have a `socketTimeout` besides. */
+/** The milliseconds of `commandTimeout`. */
+export const timeoutOf = ({ commandTimeout }: Pick<Options, "commandTimeout">): number => millis(commandTimeout, 5000)
+
+/** The options of every connection. */
 export const clientOptions = Effect.fnUntraced(function* (
   options: Options,
   retryStrategy: (attempt: number) => number | null,
 ): Effect.fn.Return<ClientOptions, RedisFailed> {
   const url = yield* parseUrl(reveal(options.url) ?? "redis://127.0.0.1:6379")
-  const commandTimeout = millis(options.commandTimeout, 5000)
   const connectTimeout = millis(options.connectTimeout, 5000)
-  if (!(commandTimeout > 0) || !(connectTimeout > 0)) return yield* invalid("timeouts must be positive")
+  if (!(timeoutOf(options) > 0) || !(connectTimeout > 0)) return yield* invalid("timeouts must be positive")
   const username = options.username ?? url.username
   const password = reveal(options.password) ?? url.password
   const tls = tlsOf(options.tls, url.isTls)
@@ -135,8 +137,6 @@ export const clientOptions = Effect.fnUntraced(function* (
     ...(password === undefined ? undefined : { password }),
     ...(tls === undefined ? undefined : { tls }),
     connectTimeout,
-    commandTimeout,
-    socketTimeout: commandTimeout * 2,
     retryStrategy,
     lazyConnect: true,
     enableOfflineQueue: false,

@@ -35,24 +35,19 @@ const isEmpty = (record: Readonly<Record<string, string>>): boolean => {
 const sorted = (record: Readonly<Record<string, string>>): Readonly<Record<string, string>> =>
   Object.fromEntries(Object.entries(record).toSorted(([left], [right]) => (left < right ? -1 : 1)))
 
+const optional = (key: string, value: string | undefined): string =>
+  value === undefined ? "" : `,"${key}":${JSON.stringify(value)}`
+
 /** The record of an event. */
 export const encode = (event: EncodedEvent): string => {
-  const line = JSON.stringify({
-    v: version,
-    i: event.eventId,
-    k: event.kind,
-    d: event.delivery,
-    t: event.emittedAt,
-    a: event.agentId,
-    p: event.provider,
-    u: event.turnId,
-    e: event.endsRun,
-    g: event.tags.length === 0 ? undefined : event.tags,
-    c: isEmpty(event.correlation) ? undefined : sorted(event.correlation),
-    n: event.event.length,
-    h: checksum(event.event),
-  })
-  return `${line}\n${event.event}`
+  const { correlation, tags } = event
+  // Put together by hand: once for every event, and a third of the time of one object printed.
+  let line = `{"v":${version},"i":${JSON.stringify(event.eventId)},"k":${JSON.stringify(event.kind)},"d":"${event.delivery}","t":${JSON.stringify(event.emittedAt)}`
+  line += optional("a", event.agentId) + optional("p", event.provider) + optional("u", event.turnId)
+  line += optional("e", event.endsRun)
+  if (tags.length > 0) line += `,"g":${JSON.stringify(tags)}`
+  if (!isEmpty(correlation)) line += `,"c":${JSON.stringify(sorted(correlation))}`
+  return `${line},"n":${event.event.length},"h":${checksum(event.event)}}\n${event.event}`
 }
 
 /** The first line as {@link encode} writes it. Its values are the envelope's, which the envelope's schema checks. */

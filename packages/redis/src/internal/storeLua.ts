@@ -30,12 +30,15 @@ const literal = (text: string): string => {
   return `'${escaped}'`
 }
 
-/** The server's clock in ms, unless `ARGV[2]` is one. */
+/**
+ * The server's clock in ms, unless `ARGV[2]` is one; as text, like every number that is only passed on: Lua's numbers are
+ * floats, and printing one takes longer than adding an entry.
+ */
 const time = `
 local function time()
-  if ARGV[2] ~= '' then return tonumber(ARGV[2]) end
+  if ARGV[2] ~= '' then return ARGV[2] end
   local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  return t[1] .. string.sub('00000' .. t[2], -6, -4)
 end
 `
 
@@ -87,13 +90,13 @@ end
 local function remains(now)
   local left = redis.call('HGET', P .. 'remains', RUN)
   local expires, entry, sid = string.match(left or '', '^(%d+) (%S+) (%S+)$')
-  if not expires or tonumber(expires) > now then return false end
+  if not expires or tonumber(expires) > tonumber(now) then return false end
   return { sid, entry }
 end
 
 -- whether an ended run is past its age, and nobody has removed it yet
 local function isExpired(ending, now)
-  return ending and AGE and tonumber(redis.call('HGET', KEYS[1], 'at')) + AGE <= now
+  return ending and AGE and tonumber(redis.call('HGET', KEYS[1], 'at')) + AGE <= tonumber(now)
 end
 
 -- trims what is before first, and the index entries of appends that are trimmed whole, but the last one's
@@ -150,32 +153,32 @@ the hash has them; first and edge: where there is retention by count; set: furth
 Answers "s FIRSTSEQ ENTRY IDENTITY".
 ]]
 local function write(now, identity, last, largest, before, first, edge, recs, from, n, lengths, ending, set, version, expiry)
-  local isNew, seq, sid = last == 0, last + 1, sessionOf(identity)
+  local isNew, seq, sid = last == 0, string.format('%d', last + 1), sessionOf(identity)
   if isNew and not begin(sid, now) then return { 'evicted' } end
-  last = last + n
+  local count = n == 1 and '1' or string.format('%d', n)
   local entry = '-'
   if INDEXED then
-    local what = RUN .. ' ' .. seq .. ' ' .. n .. ' ' .. (before or '-')
+    local what = RUN .. ' ' .. seq .. ' ' .. count .. ' ' .. (before or '-')
     entry = redis.call('XADD', P .. 'index', '0-*', 'a', what)
     if sid ~= '-' then redis.call('XADD', P .. 'index:' .. sid, entry, 'a', what) end
   end
-  local mx = tonumber(largest or 0)
-  for i = 0, n - 1 do
+  if isNew then redis.call('XADD', KEYS[2], seq, 'r', recs[from], 'p', entry)
+  elseif not redis.call('XADD', KEYS[2], 'NOMKSTREAM', seq, 'r', recs[from], 'p', entry) then return { 'evicted' } end
+  local mx, known = #recs[from], tonumber(largest or 0)
+  for i = 1, n - 1 do
     local record = recs[from + i]
-    if #record > mx then
-      mx = #record
-      largest = nil
-    end
-    if i > 0 or isNew then redis.call('XADD', KEYS[2], seq + i, 'r', record, 'p', entry)
-    elseif not redis.call('XADD', KEYS[2], 'NOMKSTREAM', seq, 'r', record, 'p', entry) then return { 'evicted' } end
+    if #record > mx then mx = #record end
+    redis.call('XADD', KEYS[2], string.format('%d', last + 1 + i), 'r', record, 'p', entry)
   end
+  last = last + n
   local at = #set
-  set[at + 1], set[at + 2], set[at + 3], set[at + 4], set[at + 5], set[at + 6] = 'l', last, 'at', now, 'ix', entry
-  if not INDEXED then set[at + 6] = before or '-' end
-  if not largest then set[at + 7], set[at + 8] = 'mx', mx end
+  set[at + 1], set[at + 2], set[at + 3], set[at + 4] = 'l', n == 1 and seq or string.format('%d', last), 'at', now
+  if INDEXED then set[at + 5], set[at + 6] = 'ix', entry
+  elseif isNew then set[at + 5], set[at + 6] = 'ix', '-' end
+  if mx > known then set[#set + 1] = 'mx' set[#set + 1] = mx end
   if KEEP and last - KEEP + 1 > tonumber(first) then
     edge = trim(last - KEEP + 1, n + 1000, sid, edge)
-    set[#set + 1] = 'f' set[#set + 1] = last - KEEP + 1
+    set[#set + 1] = 'f' set[#set + 1] = string.format('%d', last - KEEP + 1)
     if edge then set[#set + 1] = 'tp' set[#set + 1] = edge end
   end
   if ending then finish(sid, now, entry, ending, set, version, expiry) end
@@ -190,7 +193,7 @@ local function write(now, identity, last, largest, before, first, edge, recs, fr
     settings.isPublished
       ? `
   local body = n == 1 and recs[from] or table.concat(recs, '', from, from + n - 1)
-  redis.call('PUBLISH', ${literal(runChannel(settings.prefix))} .. RUN, '1 ' .. seq .. ' ' .. n .. ' ' .. entry .. ' 0 ' ..
+  redis.call('PUBLISH', ${literal(runChannel(settings.prefix))} .. RUN, '1 ' .. seq .. ' ' .. count .. ' ' .. entry .. ' 0 ' ..
     RUN .. ' ' .. identity .. '\\n' .. lengths .. '\\n' .. body)`
       : ""
   }

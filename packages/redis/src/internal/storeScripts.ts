@@ -144,7 +144,7 @@ export const make = (settings: StoreSettings) => {
   /**
    * Appends, or says why not: the checks are those of core's `AppendRules`, in its order.
    *
-   * ARGV: 3 generation of a new run, 4 the rest of its identity, 5 producer or '', 6 epoch, 7 number, 8 lengths of the
+   * ARGV: 3 generation of a new run, or '' to be told that it is new; 4 the rest of its identity, 5 producer or '', 6 epoch, 7 number, 8 lengths of the
    * records, 9 '1' where five options follow: expected seq, ending, ms of the lease, will, the will's ending, '' for
    * none; then the records
    */
@@ -187,7 +187,7 @@ local function repeated(a, b)
     entry = stored[1][2][4]
   end
   ${settings.rewritesRepeats ? "redis.call('HSET', KEYS[1], 'p:' .. pid, h[6])" : ""}
-  return 'r ' .. kept .. ' ' .. a .. ' ' .. entry .. ' ' .. identity
+  return 'r ' .. string.format('%d %d', kept, a) .. ' ' .. entry .. ' ' .. identity
 end
 
 if pid ~= '' then
@@ -214,9 +214,10 @@ end
 
 local set = {}
 if pid ~= '' then
-  set = { 'p:' .. pid, ARGV[6] .. ' ' .. ARGV[7] .. ' ' .. last + 1 .. ' ' .. last + n }
+  set = { 'p:' .. pid, ARGV[6] .. ' ' .. ARGV[7] .. ' ' .. string.format('%d', last + 1) .. ' ' .. string.format('%d', last + n) }
 end
 if not identity then
+  if ARGV[3] == '' then return { 'new' } end
   identity = ARGV[3] .. ' ' .. ARGV[4]
   for _, field in ipairs({ 'z', '1', 'i', identity, 'f', '1', 'st', now }) do set[#set + 1] = field end
 end
@@ -236,7 +237,7 @@ return write(now, identity, last, h[4], h[5], h[7] or 1, h[8], ARGV, FIRST, n, A
     args: appendArgs,
     reply: Schema.Union([
       Schema.String,
-      Schema.Tuple([Schema.Literals(["mismatch", "producer"])]),
+      Schema.Tuple([Schema.Literals(["mismatch", "producer", "new"])]),
       Evicted,
       Schema.Tuple([Schema.Literal("fenced"), Schema.NumberFromString]),
       Schema.Tuple([Schema.Literal("stale"), Schema.NumberFromString]),
@@ -257,7 +258,7 @@ if not h[1] or isExpired(h[3], now) then return { 'noLease' } end
 if h[3] then return { 'ended', h[2], h[3] } end
 if not h[7] then return { 'noLease' } end
 if tonumber(ARGV[3]) ~= tonumber(h[6]) then return { 'renewed' } end
-if tonumber(h[7]) > now then return { 'notExpired' } end
+if tonumber(h[7]) > tonumber(now) then return { 'notExpired' } end
 if tonumber(ARGV[4]) ~= tonumber(h[2]) then return { 'conflict', h[2] } end
 if not h[8] then return { 'noWill' } end
 local answer = write(now, h[1], tonumber(h[2]), h[4], h[5], h[10], h[11], { h[8] }, 1, 1, '', h[9], {}, tonumber(h[6]), h[7])
@@ -384,10 +385,10 @@ if not h[2] then
   if redis.call('EXISTS', KEYS[2]) == 1 then return { 'evicted' } end
   if not redis.call('ZSCORE', P .. 'runs', RUN) then return { 'unknown' } end
   local expires = string.match(redis.call('HGET', P .. 'remains', RUN) or '', '^(%d+)')
-  if expires and tonumber(expires) <= time() then return { 'unknown' } end
+  if expires and tonumber(expires) <= tonumber(time()) then return { 'unknown' } end
   return { 'evicted' }
 end
-if h[5] and AGE and tonumber(h[7]) + AGE <= time() then return { 'unknown' } end
+if h[5] and AGE and tonumber(h[7]) + AGE <= tonumber(time()) then return { 'unknown' } end
 local largest = tonumber(h[10] or 1)
 h[10] = h[9] and redis.call('HEXISTS', KEYS[1], 'w') or 0
 local page, size = {}, 0
