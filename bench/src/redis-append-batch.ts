@@ -12,7 +12,7 @@ import { alternate, type Bench, perSecond, report, timed } from "./Compare.ts"
 import { bareClient, bytesOf, layerStore } from "./Redis.ts"
 import { encodedLines } from "./Sqlite.ts"
 
-const batches = 200
+const batches = 500
 const batchSize = 100
 const events = batches * batchSize
 
@@ -22,10 +22,11 @@ const makeBatches = Effect.map(encodedLines(events), (encoded) =>
   Array.from({ length: batches }, (_, index) => encoded.slice(index * batchSize, (index + 1) * batchSize)),
 )
 
-const ours: Effect.Effect<number, unknown, EventStore | IoRedis> = Effect.gen(function* () {
+type Batches = ReadonlyArray<ReadonlyArray<Envelope.EncodedEvent>>
+
+const ours = Effect.fnUntraced(function* (input: Batches): Effect.fn.Return<number, unknown, EventStore | IoRedis> {
   const store = yield* EventStore
   const runId = Envelope.RunId.make(`batch-${++rounds}`)
-  const input = yield* makeBatches
   const [millis] = yield* timed(
     Effect.gen(function* () {
       for (const [index, batch] of input.entries()) {
@@ -46,10 +47,9 @@ const ours: Effect.Effect<number, unknown, EventStore | IoRedis> = Effect.gen(fu
 
 const script = "for i = 1, #ARGV do redis.call('XADD', KEYS[1], '*', 'data', ARGV[i]) end return #ARGV"
 
-const theirs = Effect.gen(function* () {
+const theirs = Effect.fnUntraced(function* (input: ReadonlyArray<ReadonlyArray<string>>) {
   const client = yield* bareClient
   const key = `bare-${++rounds}`
-  const input = (yield* makeBatches).map((batch) => batch.map(bytesOf))
   const sha = yield* Effect.promise(() => client.script("LOAD", script))
   const [millis] = yield* timed(
     Effect.promise(async () => {
@@ -60,12 +60,14 @@ const theirs = Effect.gen(function* () {
   if (length !== events) return yield* Effect.fail(`the stream has ${length} of ${events} events`)
   yield* Effect.promise(() => client.unlink(key))
   return events / (millis / 1000)
-}).pipe(Effect.scoped)
+}, Effect.scoped)
 
 export const redisAppendBatch: Bench = {
   name: "redis-append-batch",
   run: Effect.gen(function* () {
-    const rates = yield* alternate({ rounds: 7, ours, theirs })
+    const input = yield* makeBatches
+    const texts = input.map((batch) => batch.map(bytesOf))
+    const rates = yield* alternate({ rounds: 9, ours: ours(input), theirs: theirs(texts) })
     yield* Console.log(`  store ${perSecond(rates.ours)}, bare script ${perSecond(rates.theirs)}`)
     yield* report("redis-append-batch", rates.ours / rates.theirs, "0.75")
   }).pipe(Effect.provide(layerStore)),

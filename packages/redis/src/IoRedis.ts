@@ -152,63 +152,103 @@ const attach = Effect.fnUntraced(function* (client: Client, role: string, timeou
 const failed = (command: string, reason: RedisReason): Effect.Effect<never, RedisFailed> =>
   Effect.fail(new RedisFailed({ command, reason }))
 
-const commandsOf = (attached: Attached): Commands => {
-  const { client, timeout } = attached
-  return scripted((name, args) =>
-    Effect.callback((resume) => {
-      if (client.status !== "ready") {
-        resume(failed(name, new Disconnected({ detail: attached.lastProblem ?? client.status })))
-        return
-      }
-      // Not `client.call`: it adds the client's own key prefix, which scripts and channels know nothing of.
-      const command = new Command(name, args as Array<string | number>, { replyEncoding: "utf8" })
-      const asked: deadlines.Asked = {
-        isAnswered: false,
-        onLate: () => {
-          resume(failed(name, new TimedOut({ after: timeout })))
-          // Answers come in order, so nothing else is answered either; a new connection may be.
-          if (client.status === "ready") client.disconnect(true)
-        },
-      }
-      command.promise.then(
-        (reply: unknown) => {
-          asked.isAnswered = true
-          resume(Effect.succeed(reply))
-        },
-        (error: unknown) => {
-          asked.isAnswered = true
-          resume(failed(name, reasonOf(error, timeout)))
-        },
-      )
-      client.sendCommand(command)
-      attached.deadlines.add(asked)
-    }),
-  )
+/** Sends a command and hands its answer over, or why there is none. */
+type Ask = (
+  name: string,
+  args: ReadonlyArray<string | number>,
+  onReply: (reply: unknown) => void,
+  onFailed: (reason: RedisReason) => void,
+) => void
+
+const askOf =
+  (attached: Attached): Ask =>
+  (name, args, onReply, onFailed) => {
+    const { client, deadlines: late, timeout } = attached
+    if (client.status !== "ready") {
+      onFailed(new Disconnected({ detail: attached.lastProblem ?? client.status }))
+      return
+    }
+    // Not `client.call`: it adds the client's own key prefix, which scripts and channels know nothing of.
+    const command = new Command(name, args as Array<string | number>, { replyEncoding: "utf8" })
+    const asked: deadlines.Asked = {
+      isAnswered: false,
+      onLate: () => {
+        onFailed(new TimedOut({ after: timeout }))
+        // Answers come in order, so nothing else is answered either; a new connection may be.
+        if (client.status === "ready") client.disconnect(true)
+      },
+    }
+    command.promise.then(
+      (reply: unknown) => {
+        asked.isAnswered = true
+        onReply(reply)
+      },
+      (error: unknown) => {
+        asked.isAnswered = true
+        onFailed(reasonOf(error, timeout))
+      },
+    )
+    client.sendCommand(command)
+    late.add(asked)
+  }
+
+const decodeReply = <P, A>(script: RedisScript<P, A>, reply: unknown): Effect.Effect<A, RedisFailed> => {
+  const decoded = script.decode(reply)
+  return Result.isSuccess(decoded)
+    ? Effect.succeed(decoded.success)
+    : failed(script.name, new Unexpected({ problem: decoded.failure.message.slice(0, 500) }))
 }
 
-/** Adds scripts to what sends commands. */
-const scripted = (send: Commands["send"]): Commands => {
-  const run: Commands["run"] = (script, params) => {
-    const keys = script.keys(params)
-    const args = [script.sha, String(keys.length), ...keys, ...script.args(params)]
-    const suffix = script.readOnly ? "_RO" : ""
-    const onSuccess = (reply: unknown) => {
-      const decoded = script.decode(reply)
-      return Result.isSuccess(decoded)
-        ? Effect.succeed(decoded.success)
-        : failed(script.name, new Unexpected({ problem: decoded.failure.message.slice(0, 500) }))
-    }
-    const onFailure = ({ reason }: RedisFailed) => failed(script.name, reason)
-    return Effect.matchEffect(send(`EVALSHA${suffix}`, args), {
-      onSuccess,
-      onFailure: (error) =>
-        error.reason._tag === "Refused" && error.reason.code === "NOSCRIPT"
-          ? Effect.matchEffect(send(`EVAL${suffix}`, [script.lua, ...args.slice(1)]), { onFailure, onSuccess })
-          : onFailure(error),
-    })
+/** The command that runs a script by its hash, and the one that sends its text. */
+const callsOf = <P, A>(script: RedisScript<P, A>, params: P) => {
+  const keys = script.keys(params)
+  const suffix = script.readOnly ? "_RO" : ""
+  const args = [script.sha, String(keys.length), ...keys, ...script.args(params)]
+  return {
+    byHash: [`EVALSHA${suffix}`, args] as const,
+    byText: () => [`EVAL${suffix}`, [script.lua, ...args.slice(1)]] as const,
   }
-  return { send, run }
 }
+
+const isUnknownScript = (reason: RedisReason): boolean => reason._tag === "Refused" && reason.code === "NOSCRIPT"
+
+// One step each, as most of the time of a command is spent waiting and the rest is cold code.
+const commandsOf = (ask: Ask): Commands => ({
+  send: (name, args) =>
+    Effect.callback((resume) =>
+      ask(
+        name,
+        args,
+        (reply) => resume(Effect.succeed(reply)),
+        (reason) => resume(failed(name, reason)),
+      ),
+    ),
+  run: <P, A>(script: RedisScript<P, A>, params: P) =>
+    Effect.callback<A, RedisFailed>((resume) => {
+      const { byHash, byText } = callsOf(script, params)
+      const onReply = (reply: unknown): void => resume(decodeReply(script, reply))
+      const onFailed = (reason: RedisReason): void => resume(failed(script.name, reason))
+      ask(...byHash, onReply, (reason) =>
+        isUnknownScript(reason) ? ask(...byText(), onReply, onFailed) : onFailed(reason),
+      )
+    }),
+})
+
+/** The commands of a connection that somebody else sends them on. */
+const commandsOver = (send: Commands["send"]): Commands => ({
+  send,
+  run: (script, params) => {
+    const { byHash, byText } = callsOf(script, params)
+    return send(...byHash).pipe(
+      Effect.catchIf(
+        ({ reason }) => isUnknownScript(reason),
+        () => send(...byText()),
+      ),
+      Effect.catch(({ reason }) => failed(script.name, reason)),
+      Effect.flatMap((reply) => decodeReply(script, reply)),
+    )
+  },
+})
 
 const connected = (attached: Attached): Effect.Effect<void, RedisFailed> =>
   Effect.callback((resume) => {
@@ -255,10 +295,10 @@ const services = Effect.fnUntraced(function* (
 ) {
   const { connection, keyPrefix } = settings
   const { timeout } = shared
-  const commands = commandsOf(shared)
+  const commands = commandsOf(askOf(shared))
   const connect = Effect.map(open(connection, "separate", timeout), (attached): Connection => ({
     client: attached.client,
-    ...commandsOf(attached),
+    ...commandsOf(askOf(attached)),
   }))
   const untyped =
     ({ send }: Commands): Redis.Redis["Service"]["send"] =>
@@ -274,7 +314,7 @@ const services = Effect.fnUntraced(function* (
       // What blocks takes as long as it was told to: whoever waits has a timeout of their own.
       const attached: Attached = { client, timeout: 0, deadlines: { add: () => {} }, lastProblem: undefined }
       yield* Effect.onError(connected(attached), () => Effect.sync(() => client.disconnect()))
-      return { send: untyped(commandsOf(attached)), close: Effect.sync(() => client.disconnect()) }
+      return { send: untyped(commandsOf(askOf(attached))), close: Effect.sync(() => client.disconnect()) }
     }).pipe(Effect.mapError(toRedisError)),
     subscribe: Effect.fnUntraced(function* (channel, onMessage) {
       const { client } = yield* Effect.mapError(connect, toRedisError)
@@ -305,8 +345,8 @@ const services = Effect.fnUntraced(function* (
     error.cause instanceof RedisFailed
       ? error.cause
       : new RedisFailed({ command: "connect", reason: reasonOf(error.cause, timeout) })
-  const reserve = Effect.map(Effect.mapError(redis.reserve, failedOf), (reserved): Commands =>
-    scripted((command, args) => Effect.mapError(reserved.send(command, ...args.map(String)), failedOf)),
+  const reserve = Effect.map(Effect.mapError(redis.reserve, failedOf), (reserved) =>
+    commandsOver((command, args) => Effect.mapError(reserved.send(command, ...args.map(String)), failedOf)),
   )
   const ioRedis: IoRedis["Service"] = { client: shared.client, keyPrefix, ...commands, connect, reserve }
   return Context.make(IoRedis, ioRedis).pipe(Context.add(Redis.Redis, redis))

@@ -157,47 +157,62 @@ export const make = Effect.fnUntraced(function* (
   /** Runs that were there when this store last appended to them; the newest thousand. */
   const seen = new Set<string>()
 
-  /** A generation is minted for runs that may be new, and for one that is after all. */
-  const sendAppend = (commands: Commands, parameters: storeScripts.Append) => {
-    const minted = Effect.flatMap(makeGeneration, (generation) =>
-      commands.run(scripts.append, { ...parameters, generation }),
-    )
-    const { runId } = parameters
-    if (seen.has(runId)) {
-      return Effect.flatMap(commands.run(scripts.append, parameters), (answer) =>
-        answer[0] === "new" ? minted : Effect.succeed(answer),
-      )
-    }
+  const remember = (runId: RunId): void => {
+    if (seen.has(runId)) return
     if (seen.size >= 1000) for (const oldest of seen.values().take(1)) seen.delete(oldest)
-    return Effect.tap(minted, (answer) => Effect.sync(() => typeof answer === "string" && seen.add(runId)))
+    seen.add(runId)
   }
 
-  const append: EventStore["Service"]["append"] = Effect.fnUntraced(function* (request) {
-    const invalid = AppendRules.checkRequest(request, bounds) ?? unstorable(request.runId, request)
-    if (invalid !== undefined) return yield* invalid
+  /** A generation is minted for runs that may be new, and for one that is after all. */
+  const mintedAppend = (request: AppendRequest, parameters: storeScripts.Append) =>
+    Effect.flatMap(makeGeneration, (generation) => sendAppend(request, { ...parameters, generation }))
+
+  const sendAppend = (
+    request: AppendRequest,
+    parameters: storeScripts.Append,
+  ): Effect.Effect<AppendResult, AppendError> => {
     const { events, runId } = request
-    const records = events.map(eventRecord.encode)
-    const parameters: storeScripts.Append = {
-      runId,
-      now: yield* clock,
-      generation: "",
-      identity: storeScripts.identityOf(request.sessionId, request.vocabulary),
-      producer: request.producer,
-      expectedSeq: request.expectedSeq,
-      ending: events[events.length - 1]!.endsRun,
-      ...leaseOf(request.lease),
-      lengths: lengthsOf(records),
-      records,
-    }
-    const answer = yield* Effect.catchTag(
-      durably(runId, (commands) => sendAppend(commands, parameters), isStored),
-      "RedisFailed",
-      (error) => Effect.fail(appendFailed(runId, toStoreReason(error))),
+    return Effect.matchEffect(
+      durably(runId, (commands) => commands.run(scripts.append, parameters), isStored),
+      {
+        onFailure: (error): Effect.Effect<never, AppendError> =>
+          Effect.fail(error._tag === "RedisFailed" ? appendFailed(runId, toStoreReason(error)) : error),
+        onSuccess: (answer): Effect.Effect<AppendResult, AppendError> => {
+          if (typeof answer !== "string") {
+            return answer[0] === "new" ? mintedAppend(request, parameters) : Effect.fail(refusal(request, answer))
+          }
+          remember(runId)
+          return Effect.fromResult(resultOf(runId, events, answer))
+        },
+      },
     )
-    return typeof answer === "string"
-      ? yield* Effect.fromResult(resultOf(runId, events, answer))
-      : yield* refusal(request, answer)
-  })
+  }
+
+  // Few steps, not a generator: an append waits for its round trip, and each step is cold code after it.
+  const append: EventStore["Service"]["append"] = (request) =>
+    Effect.suspend(() => {
+      const invalid = AppendRules.checkRequest(request, bounds) ?? unstorable(request.runId, request)
+      if (invalid !== undefined) return Effect.fail(invalid)
+      const { events, lease, runId } = request
+      const records = events.map(eventRecord.encode)
+      const parameters: storeScripts.Append = {
+        runId,
+        now: undefined,
+        generation: "",
+        identity: storeScripts.identityOf(request.sessionId, request.vocabulary),
+        producer: request.producer,
+        expectedSeq: request.expectedSeq,
+        ending: events[events.length - 1]!.endsRun,
+        leaseTtl: lease && leaseMillis(lease),
+        will: lease && willOf(lease),
+        lengths: lengthsOf(records),
+        records,
+      }
+      const send = seen.has(runId) ? sendAppend : mintedAppend
+      return options.clock === "client"
+        ? Effect.flatMap(Clock.currentTimeMillis, (now) => send(request, { ...parameters, now }))
+        : send(request, parameters)
+    })
 
   const page = Effect.fnUntraced(function* (runId: RunId, after: number, limit: number) {
     const now = ageAfterEnd === undefined ? undefined : yield* clock
@@ -285,13 +300,13 @@ export const make = Effect.fnUntraced(function* (
     const invalid = AppendRules.checkLease(undefined, lease, bounds) ?? unstorable(undefined, { events: [], lease })
     if (invalid !== undefined && invalid._tag === "AppendFailed") return yield* invalid
     const now = yield* clock
-    const { leaseTtl, will } = leaseOf(lease)
+    const parameters = { now, leaseTtl: leaseMillis(lease), will: willOf(lease) }
     const renewed: Array<RunId> = []
     const refused: Array<RunId> = []
     yield* Effect.forEach(
       new Set(runIds),
       (runId) =>
-        Effect.map(redis.run(scripts.renew, { runId, now, leaseTtl: leaseTtl!, will }), (isOpen) =>
+        Effect.map(redis.run(scripts.renew, { runId, ...parameters }), (isOpen) =>
           (isOpen === 1 ? renewed : refused).push(runId),
         ),
       { concurrency: "unbounded", discard: true },
@@ -447,10 +462,10 @@ const unstorable = (
   return appendFailed(runId, new StoreError.InvalidRequest({ detail: "an event's JSON text has a lone surrogate" }))
 }
 
-const leaseOf = (lease: LeaseRequest | undefined): Pick<storeScripts.Append, "leaseTtl" | "will"> => ({
-  leaseTtl: lease === undefined ? undefined : Duration.toMillis(Duration.fromInputUnsafe(lease.ttl)),
-  will: lease?.will === undefined ? undefined : { record: eventRecord.encode(lease.will), ending: lease.will.endsRun! },
-})
+const leaseMillis = (lease: LeaseRequest): number => Duration.toMillis(Duration.fromInputUnsafe(lease.ttl))
+
+const willOf = ({ will }: LeaseRequest): storeScripts.Append["will"] =>
+  will === undefined ? undefined : { record: eventRecord.encode(will), ending: will.endsRun! }
 
 const framesOf = (
   runId: RunId,
@@ -458,11 +473,13 @@ const framesOf = (
   { entry, firstSeq, generation, keptFrom, sessionId, vocabulary }: storeScripts.Stored,
 ): AppendResult["frames"] => {
   const schemaVersion = vocabulary.version
-  const of = sessionId === undefined ? { runId, schemaVersion } : { runId, sessionId, schemaVersion }
   const firstPosition = entry === "-" ? undefined : position.firstOf(entry)
   return events.map((event, index): Frame => {
     const seq = firstSeq + index
-    const envelope: EncodedEnvelope = { ...event, seq, ...of }
+    const envelope: EncodedEnvelope =
+      sessionId === undefined
+        ? { ...event, seq, runId, schemaVersion }
+        : { ...event, seq, runId, sessionId, schemaVersion }
     const cursor = Cursor.run(seq, generation)
     // What was trimmed since it was stored has no position any more.
     return firstPosition === undefined || (keptFrom !== undefined && seq < keptFrom)

@@ -2,11 +2,12 @@
  * An event as a Redis string: one line of JSON with its routing fields, a line feed, and the event's JSON text as it came.
  *
  * What a run's head says (run, session, vocabulary) is not repeated, and the seq is the entry's id. The first line names
- * the format's version, and the length and checksum of the text, so that what was cut or altered shows.
+ * the format's version, and the length and CRC-32 of the text, so that what was cut or altered shows.
  */
 import { EncodedEnvelope, type EncodedEvent, type RunId, type SessionId } from "@throughline/core/Envelope"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { crc32 } from "node:zlib"
 
 const version = 1
 
@@ -15,15 +16,6 @@ export interface Run {
   readonly runId: RunId
   readonly sessionId: SessionId | undefined
   readonly schemaVersion: number
-}
-
-/** FNV-1a over UTF-16 code units: against accidents, not against forgery. */
-const checksum = (text: string): number => {
-  let hash = 0x811c9dc5
-  for (let index = 0; index < text.length; index++) {
-    hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193)
-  }
-  return hash >>> 0
 }
 
 const isEmpty = (record: Readonly<Record<string, string>>): boolean => {
@@ -47,7 +39,7 @@ export const encode = (event: EncodedEvent): string => {
   line += optional("e", event.endsRun)
   if (tags.length > 0) line += `,"g":${JSON.stringify(tags)}`
   if (!isEmpty(correlation)) line += `,"c":${JSON.stringify(sorted(correlation))}`
-  return `${line},"n":${event.event.length},"h":${checksum(event.event)}}\n${event.event}`
+  return `${line},"n":${event.event.length},"h":${crc32(event.event)}}\n${event.event}`
 }
 
 /** The first line as {@link encode} writes it. Its values are the envelope's, which the envelope's schema checks. */
@@ -89,7 +81,7 @@ export const decode = (record: string, seq: number, run: Run): Result.Result<Enc
   if (line.v !== version) return Result.fail(`its format is ${String(line.v)}, and this is a reader of ${version}`)
   const event = record.slice(end + 1)
   if (event.length !== line.n) return Result.fail(`its event has ${event.length} characters of ${String(line.n)}`)
-  if (checksum(event) !== line.h) return Result.fail("its event was altered")
+  if (crc32(event) !== line.h) return Result.fail("its event was altered")
   const envelope: Record<string, unknown> = {
     eventId: line.i,
     seq,

@@ -168,7 +168,7 @@ local function write(now, identity, last, largest, before, first, edge, recs, fr
   for i = 1, n - 1 do
     local record = recs[from + i]
     if #record > mx then mx = #record end
-    redis.call('XADD', KEYS[2], string.format('%d', last + 1 + i), 'r', record, 'p', entry)
+    redis.call('XADD', KEYS[2], last + 1 + i, 'r', record, 'p', entry)
   end
   last = last + n
   local at = #set
@@ -192,9 +192,12 @@ local function write(now, identity, last, largest, before, first, edge, recs, fr
   end${
     settings.isPublished
       ? `
-  local body = n == 1 and recs[from] or table.concat(recs, '', from, from + n - 1)
-  redis.call('PUBLISH', ${literal(runChannel(settings.prefix))} .. RUN, '1 ' .. seq .. ' ' .. count .. ' ' .. entry .. ' 0 ' ..
-    RUN .. ' ' .. identity .. '\\n' .. lengths .. '\\n' .. body)`
+  local room = ${literal(runChannel(settings.prefix))} .. RUN
+  -- where nobody listens, a large message need not even be put together
+  if redis.call('PUBSUB', 'NUMSUB', room)[2] ~= 0 then
+    redis.call('PUBLISH', room, '1 ' .. seq .. ' ' .. count .. ' ' .. entry .. ' 0 ' .. RUN .. ' ' .. identity .. '\\n' ..
+      lengths .. '\\n' .. table.concat(recs, '', from, from + n - 1))
+  end`
       : ""
   }
   return 's ' .. seq .. ' ' .. entry .. ' ' .. identity

@@ -100,7 +100,7 @@ export interface Append extends OnRun {
 }
 
 const appendArgs = (request: Append): Array<string> => {
-  const { ending, expectedSeq, leaseTtl, producer, will } = request
+  const { ending, expectedSeq, leaseTtl, producer, records, will } = request
   const hasOptions = ending !== undefined || expectedSeq !== undefined || leaseTtl !== undefined
   const args = [
     request.runId,
@@ -114,7 +114,7 @@ const appendArgs = (request: Append): Array<string> => {
     hasOptions ? "1" : "",
   ]
   if (hasOptions) args.push(text(expectedSeq), text(ending), text(leaseTtl), text(will?.record), text(will?.ending))
-  for (const record of request.records) args.push(record)
+  for (const record of records) args.push(record)
   return args
 }
 
