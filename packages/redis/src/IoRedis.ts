@@ -178,15 +178,13 @@ const askOf =
         if (client.status === "ready") client.disconnect(true)
       },
     }
+    const answered = (tell: () => void): void => {
+      asked.isAnswered = true
+      tell()
+    }
     command.promise.then(
-      (reply: unknown) => {
-        asked.isAnswered = true
-        onReply(reply)
-      },
-      (error: unknown) => {
-        asked.isAnswered = true
-        onFailed(reasonOf(error, timeout))
-      },
+      (reply: unknown) => answered(() => onReply(reply)),
+      (error: unknown) => answered(() => onFailed(reasonOf(error, timeout))),
     )
     client.sendCommand(command)
     late.add(asked)
