@@ -21,22 +21,13 @@
  */
 import * as AppendRules from "@throughline/core/AppendRules"
 import * as Cursor from "@throughline/core/Cursor"
-import type {
-  EncodedEnvelope,
-  EncodedEvent,
-  Ending,
-  EventId,
-  Frame,
-  RunId,
-  SessionId,
-} from "@throughline/core/Envelope"
+import type { EncodedEvent, Ending, EventId, RunId } from "@throughline/core/Envelope"
 import {
   type AppendError,
   type AppendRequest,
   type AppendResult,
   EventStore,
   type LeaseRequest,
-  type Page,
 } from "@throughline/core/EventStore"
 import * as StoreError from "@throughline/core/EventStoreError"
 import { type RunHead, unknownHead } from "@throughline/core/RunHead"
@@ -49,11 +40,11 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { type Commands, IoRedis } from "./IoRedis.ts"
 import * as eventRecord from "./internal/eventRecord.ts"
 import * as position from "./internal/position.ts"
+import * as answers from "./internal/storeAnswers.ts"
 import * as storeScripts from "./internal/storeScripts.ts"
 import { Disconnected, RedisFailed, toStoreReason } from "./RedisFailed.ts"
 import { lengthsOf } from "./RedisFrame.ts"
@@ -117,9 +108,9 @@ export const make = Effect.fnUntraced(function* (
     reply: string,
   ): Result.Result<AppendResult, StoreError.AppendFailed> =>
     Result.mapBoth(storeScripts.parseStored(reply), {
-      onFailure: (detail) => appendFailed(runId, new StoreError.StoreBroken({ detail })),
+      onFailure: (detail) => answers.appendFailed(runId, new StoreError.StoreBroken({ detail })),
       onSuccess: (stored) => ({
-        frames: framesOf(runId, events, stored),
+        frames: answers.framesOf(runId, events, stored),
         published: publishes && stored.keptFrom === undefined ? [{ _tag: "Run", runId }] : [],
       }),
     })
@@ -173,13 +164,15 @@ export const make = Effect.fnUntraced(function* (
   ): Effect.Effect<AppendResult, AppendError> => {
     const { events, runId } = request
     return Effect.matchEffect(
-      durably(runId, (commands) => commands.run(scripts.append, parameters), isStored),
+      durably(runId, (commands) => commands.run(scripts.append, parameters), answers.isStored),
       {
         onFailure: (error): Effect.Effect<never, AppendError> =>
-          Effect.fail(error._tag === "RedisFailed" ? appendFailed(runId, toStoreReason(error)) : error),
+          Effect.fail(error._tag === "RedisFailed" ? answers.appendFailed(runId, toStoreReason(error)) : error),
         onSuccess: (answer): Effect.Effect<AppendResult, AppendError> => {
           if (typeof answer !== "string") {
-            return answer[0] === "new" ? mintedAppend(request, parameters) : Effect.fail(refusal(request, answer))
+            return answer[0] === "new"
+              ? mintedAppend(request, parameters)
+              : Effect.fail(answers.refusal(request, answer))
           }
           remember(runId)
           return Effect.fromResult(resultOf(runId, events, answer))
@@ -217,12 +210,12 @@ export const make = Effect.fnUntraced(function* (
   const page = Effect.fnUntraced(function* (runId: RunId, after: number, limit: number) {
     const now = ageAfterEnd === undefined ? undefined : yield* clock
     const parameters = { runId, now, after, limit, maxBytes: bounds.maxPageBytes }
-    const answer = yield* Effect.mapError(redis.run(scripts.read, parameters), readFailed(runId))
+    const answer = yield* Effect.mapError(redis.run(scripts.read, parameters), answers.readFailed(runId))
     if (answer[0] === "unknown") return undefined
     if (answer[0] === "evicted") {
-      return yield* new StoreError.ReadFailed({ runId, reason: evicted(runId) })
+      return yield* new StoreError.ReadFailed({ runId, reason: answers.evicted(runId) })
     }
-    const state = stateOf(runId, answer[1])
+    const state = answers.stateOf(runId, answer[1])
     if (state !== undefined) return { state, hasWill: answer[1][9] === 1, entries: answer[2] }
     const detail = `the head of run ${runId} can't be decoded`
     return yield* new StoreError.ReadFailed({ runId, reason: new StoreError.StoreBroken({ detail }) })
@@ -236,21 +229,21 @@ export const make = Effect.fnUntraced(function* (
     const refused = AppendRules.checkPlace(runId, found?.state, place)
     if (refused !== undefined) return yield* refused
     if (found === undefined) return { envelopes: [], head: unknownHead(runId) }
-    const envelopes = yield* Effect.fromResult(envelopesOf(found.state, place.seq + 1, found.entries))
-    return { envelopes, head: headOf(found) }
+    const envelopes = yield* Effect.fromResult(answers.envelopesOf(found.state, place.seq + 1, found.entries))
+    return { envelopes, head: answers.headOf(found) }
   })
 
   const head: EventStore["Service"]["head"] = Effect.fnUntraced(function* (runId) {
     const found = yield* page(runId, 0, 0)
-    return found === undefined ? unknownHead(runId) : headOf(found)
+    return found === undefined ? unknownHead(runId) : answers.headOf(found)
   })
 
-  /** A run that goes while it is listed is left out, as is one that Redis evicted. */
+  /** A run that goes while it is listed is left out, as is one that Redis answers.evicted. */
   const listedHead = (runId: RunId): Effect.Effect<RunHead | undefined, StoreError.ReadFailed> =>
     head(runId).pipe(
       Effect.map((found) => (found.status === "unknown" ? undefined : found)),
       Effect.catchIf(
-        (error) => error.reason._tag === "StoreBroken" && error.reason.detail === evicted(runId).detail,
+        (error) => error.reason._tag === "StoreBroken" && error.reason.detail === answers.evicted(runId).detail,
         () => Effect.succeed(undefined),
       ),
     )
@@ -267,7 +260,7 @@ export const make = Effect.fnUntraced(function* (
       const chunk = Math.max(most - heads.length, 100)
       const listed: ReadonlyArray<string> = yield* Effect.mapError(
         redis.run(storeScripts.list, { key, limit: chunk, before: place }),
-        readFailed(undefined),
+        answers.readFailed(undefined),
       )
       const runIds = listed.filter((_, index) => index % 2 === 0) as ReadonlyArray<string> as ReadonlyArray<RunId>
       const found = yield* Effect.forEach(runIds, listedHead, { concurrency: "unbounded" })
@@ -283,10 +276,10 @@ export const make = Effect.fnUntraced(function* (
 
   const producer: EventStore["Service"]["producer"] = (runId, producerId) =>
     redis.send("HGET", [RedisKeys.run(prefix, runId), `p:${producerId}`]).pipe(
-      Effect.mapError(readFailed(runId)),
+      Effect.mapError(answers.readFailed(runId)),
       Effect.flatMap((text) => {
         if (text === null) return Effect.succeed(Option.none())
-        const record = decodeProducer(text)
+        const record = answers.decodeProducer(text)
         if (Result.isFailure(record)) {
           const detail = `producer ${producerId} of run ${runId} can't be decoded (${record.failure.message})`
           return Effect.fail(new StoreError.ReadFailed({ runId, reason: new StoreError.StoreBroken({ detail }) }))
@@ -310,27 +303,27 @@ export const make = Effect.fnUntraced(function* (
           (isOpen === 1 ? renewed : refused).push(runId),
         ),
       { concurrency: "unbounded", discard: true },
-    ).pipe(Effect.mapError((error) => appendFailed(undefined, toStoreReason(error))))
+    ).pipe(Effect.mapError((error) => answers.appendFailed(undefined, toStoreReason(error))))
     return { renewed, refused }
   })
 
   const appendWill: EventStore["Service"]["appendWill"] = Effect.fnUntraced(function* (runId, expected) {
     const parameters = { runId, now: yield* clock, ...expected }
     const answer = yield* Effect.mapError(
-      durably(runId, (commands) => commands.run(scripts.appendWill, parameters), isStored),
-      unconfirmed,
+      durably(runId, (commands) => commands.run(scripts.appendWill, parameters), answers.isStored),
+      answers.unconfirmed,
     )
     switch (answer[0]) {
       case "stored": {
         const will = eventRecord.decode(answer[2], 1, { runId, sessionId: undefined, schemaVersion: 0 })
         if (Result.isFailure(will)) {
           const detail = `the will of run ${runId} was stored and can't be decoded: ${will.failure}`
-          return yield* appendFailed(runId, new StoreError.StoreBroken({ detail }))
+          return yield* answers.appendFailed(runId, new StoreError.StoreBroken({ detail }))
         }
         return yield* Effect.fromResult(resultOf(runId, [will.success], answer[1]))
       }
       case "evicted":
-        return yield* appendFailed(runId, evicted(runId))
+        return yield* answers.appendFailed(runId, answers.evicted(runId))
       case "ended":
         return yield* new StoreError.RunEnded({ runId, endSeq: answer[1], ending: answer[2] })
       case "conflict":
@@ -349,8 +342,8 @@ export const make = Effect.fnUntraced(function* (
     const one: EncodedEvent = { ...event, eventId: (yield* random.uuidV7()) as EventId }
     const parameters = { runId, now: yield* clock, idleFor, record: eventRecord.encode(one), ending }
     const answer = yield* Effect.mapError(
-      durably(runId, (commands) => commands.run(scripts.endAbandoned, parameters), isStored),
-      unconfirmed,
+      durably(runId, (commands) => commands.run(scripts.endAbandoned, parameters), answers.isStored),
+      answers.unconfirmed,
     )
     return typeof answer === "string" ? yield* Effect.fromResult(resultOf(runId, [one], answer)) : undefined
   })
@@ -362,8 +355,8 @@ export const make = Effect.fnUntraced(function* (
     if (invalid !== undefined) return yield* invalid
     const idle = Duration.toMillis(Duration.fromInputUnsafe(idleFor))
     const open = yield* redis.send("ZRANGE", [RedisKeys.open(prefix), 0, -1]).pipe(
-      Effect.flatMap((reply) => Effect.fromResult(decodeIds(reply))),
-      Effect.mapError((error) => appendFailed(undefined, listingReason(error))),
+      Effect.flatMap((reply) => Effect.fromResult(answers.decodeIds(reply))),
+      Effect.mapError((error) => answers.appendFailed(undefined, answers.listingReason(error))),
     )
     const ended = yield* Effect.forEach(open, (runId) => endOne(runId as RunId, event, ending, idle), {
       concurrency: 64,
@@ -383,7 +376,7 @@ export const make = Effect.fnUntraced(function* (
   const remove: EventStore["Service"]["remove"] = Effect.fnUntraced(function* (runId) {
     const parameters = { runId, now: yield* clock, onlyExpired: false }
     const removed = yield* Effect.mapError(redis.run(scripts.remove, parameters), (error) =>
-      appendFailed(runId, toStoreReason(error)),
+      answers.appendFailed(runId, toStoreReason(error)),
     )
     if (removed === 1) yield* tryReclaim
     return removed === 1
@@ -393,11 +386,11 @@ export const make = Effect.fnUntraced(function* (
     // Redis expires a run's keys by itself; what lists the run goes here.
     const sweep = Effect.gen(function* () {
       const now = yield* clock
-      const time = now ?? serverMillis(yield* redis.send("TIME", []))
+      const time = now ?? answers.serverMillis(yield* redis.send("TIME", []))
       for (;;) {
         const limit = 500
         const range = [RedisKeys.ended(prefix), "-inf", time - ageAfterEnd, "BYSCORE", "LIMIT", 0, limit]
-        const runIds = yield* Effect.fromResult(decodeIds(yield* redis.send("ZRANGE", range)))
+        const runIds = yield* Effect.fromResult(answers.decodeIds(yield* redis.send("ZRANGE", range)))
         const removed = yield* Effect.forEach(
           runIds,
           (runId) => redis.run(scripts.remove, { runId, now, onlyExpired: true }),
@@ -425,27 +418,7 @@ export const layer = (
 const wholeMillis = (input: Duration.Input): number =>
   Math.max(1, Math.round(Duration.toMillis(Duration.fromInputUnsafe(input))))
 
-const appendFailed = (runId: RunId | undefined, reason: StoreError.StoreReason): StoreError.AppendFailed =>
-  new StoreError.AppendFailed({ ...(runId === undefined ? undefined : { runId }), reason })
-
-const readFailed =
-  (runId: RunId | undefined) =>
-  (error: RedisFailed): StoreError.ReadFailed =>
-    new StoreError.ReadFailed({ ...(runId === undefined ? undefined : { runId }), reason: toStoreReason(error) })
-
-/** These errors of append can't be answers to a step that sends no producer. */
-const unconfirmed = (error: StoreError.DurabilityUnconfirmed | RedisFailed): StoreError.AppendFailed =>
-  error._tag === "RedisFailed"
-    ? appendFailed(undefined, toStoreReason(error))
-    : appendFailed(error.runId, new StoreError.StoreUnavailable({ detail: error.message }))
-
-/** A run of which Redis has something left, and not all. */
-const evicted = (runId: RunId): StoreError.StoreBroken =>
-  new StoreError.StoreBroken({
-    detail: `keys of run ${runId} were evicted by Redis or deleted by hand; remove the run to write it again`,
-  })
-
-const notAnEnd = appendFailed(
+const notAnEnd = answers.appendFailed(
   undefined,
   new StoreError.InvalidRequest({ detail: "the event of endAbandoned must end the run (endsRun)" }),
 )
@@ -459,146 +432,13 @@ const unstorable = (
   if (request.events.every(({ event }) => event.isWellFormed()) && (will === undefined || will.event.isWellFormed())) {
     return undefined
   }
-  return appendFailed(runId, new StoreError.InvalidRequest({ detail: "an event's JSON text has a lone surrogate" }))
+  return answers.appendFailed(
+    runId,
+    new StoreError.InvalidRequest({ detail: "an event's JSON text has a lone surrogate" }),
+  )
 }
 
 const leaseMillis = (lease: LeaseRequest): number => Duration.toMillis(Duration.fromInputUnsafe(lease.ttl))
 
 const willOf = ({ will }: LeaseRequest): storeScripts.Append["will"] =>
   will === undefined ? undefined : { record: eventRecord.encode(will), ending: will.endsRun! }
-
-const framesOf = (
-  runId: RunId,
-  events: ReadonlyArray<EncodedEvent>,
-  { entry, firstSeq, generation, keptFrom, sessionId, vocabulary }: storeScripts.Stored,
-): AppendResult["frames"] => {
-  const schemaVersion = vocabulary.version
-  const firstPosition = entry === "-" ? undefined : position.firstOf(entry)
-  return events.map((event, index): Frame => {
-    const seq = firstSeq + index
-    const envelope: EncodedEnvelope =
-      sessionId === undefined
-        ? { ...event, seq, runId, schemaVersion }
-        : { ...event, seq, runId, sessionId, schemaVersion }
-    const cursor = Cursor.run(seq, generation)
-    // What was trimmed since it was stored has no position any more.
-    return firstPosition === undefined || (keptFrom !== undefined && seq < keptFrom)
-      ? { _tag: "Frame", envelope, cursor }
-      : { _tag: "Frame", envelope, cursor, position: firstPosition + index }
-  })
-}
-
-/** Whether an answer says that something is stored. */
-const isStored = (answer: string | readonly [string, ...ReadonlyArray<unknown>]): boolean =>
-  typeof answer === "string" || answer[0] === "stored"
-
-type AppendAnswer =
-  ReturnType<ReturnType<typeof storeScripts.make>["append"]["decode"]> extends Result.Result<infer A, unknown>
-    ? A
-    : never
-
-/** The error of an answer that isn't a success. */
-const refusal = (
-  { expectedSeq, producer, runId, sessionId, vocabulary }: AppendRequest,
-  answer: Exclude<AppendAnswer, string>,
-): AppendError => {
-  const by = { runId, producerId: producer?.id ?? "", epoch: producer?.epoch ?? 0 }
-  const number = producer?.number ?? 0
-  switch (answer[0]) {
-    case "fenced":
-      return new StoreError.ProducerFenced({ ...by, currentEpoch: answer[1] })
-    case "mismatch":
-      return new StoreError.ProducerMismatch({ ...by, number })
-    case "stale":
-      return new StoreError.ProducerStale({ ...by, number, lastNumber: answer[1] })
-    case "gap":
-      return new StoreError.ProducerGap({ ...by, number, expectedNumber: answer[1] })
-    case "ended":
-      return new StoreError.RunEnded({ runId, endSeq: answer[1], ending: answer[2] })
-    case "conflict":
-      return new StoreError.SeqConflict({ runId, expectedSeq: expectedSeq ?? 0, headSeq: answer[1] })
-    case "session": {
-      const stored = answer[1] === "-" ? undefined : { stored: answer[1] as SessionId }
-      return new StoreError.SessionConflict({ runId, given: sessionId!, ...stored })
-    }
-    case "vocabulary": {
-      const stored = storeScripts.parseVocabulary(answer[1])
-      return stored === undefined
-        ? appendFailed(runId, new StoreError.StoreBroken({ detail: `the vocabulary of run ${runId} can't be decoded` }))
-        : new StoreError.VocabularyMismatch({ runId, stored, given: vocabulary })
-    }
-    case "producer":
-      return appendFailed(runId, new StoreError.StoreBroken({ detail: `producer ${by.producerId} can't be decoded` }))
-    case "evicted":
-    case "new":
-      return appendFailed(runId, evicted(runId))
-  }
-}
-
-const stateOf = (runId: RunId, head: storeScripts.Head): AppendRules.RunState | undefined => {
-  const [, identity, firstSeq, lastSeq, ending, startedAt, lastActivityAt, version, expires] = head
-  const parsed = storeScripts.parseIdentity(identity)
-  return parsed === undefined
-    ? undefined
-    : {
-        runId,
-        ...parsed,
-        firstSeq,
-        lastSeq,
-        ending: ending ?? undefined,
-        startedAt,
-        lastActivityAt,
-        leaseVersion: version ?? 0,
-        leaseExpiresAt: expires ?? undefined,
-        will: undefined,
-      }
-}
-
-const headOf = ({ hasWill, state }: { readonly hasWill: boolean; readonly state: AppendRules.RunState }): RunHead => {
-  const head = AppendRules.headOf(state)
-  return head.lease === undefined ? head : { ...head, lease: { ...head.lease, hasWill } }
-}
-
-/**
- * The envelopes of a page's entries, up to the first that is corrupt or missing; that one is the failure where there is
- * nothing before it.
- */
-const envelopesOf = (
-  state: AppendRules.RunState,
-  firstSeq: number,
-  entries: ReadonlyArray<string>,
-): Result.Result<Page["envelopes"], StoreError.CorruptRecord> => {
-  const run = { runId: state.runId, sessionId: state.sessionId, schemaVersion: state.vocabulary.version }
-  const envelopes: Array<EncodedEnvelope> = []
-  let problem: string | undefined
-  for (let index = 0; index < entries.length && problem === undefined; index += 2) {
-    const seq = firstSeq + envelopes.length
-    if (seq > state.lastSeq) break
-    if (entries[index] !== `${seq}-0`) problem = "it is missing"
-    else {
-      const decoded = eventRecord.decode(entries[index + 1]!, seq, run)
-      if (Result.isSuccess(decoded)) envelopes.push(decoded.success)
-      else problem = decoded.failure
-    }
-  }
-  if (entries.length === 0 && firstSeq <= state.lastSeq) problem = "it is missing: evicted by Redis, or deleted by hand"
-  return problem === undefined || envelopes.length > 0
-    ? Result.succeed(envelopes)
-    : Result.fail(new StoreError.CorruptRecord({ runId: state.runId, seq: firstSeq, problem }))
-}
-
-const decodeProducer = Schema.decodeUnknownResult(
-  Schema.TemplateLiteralParser([Schema.Int, " ", Schema.Int, " ", Schema.Int, " ", Schema.Int]),
-)
-
-const decodeIds = Schema.decodeUnknownResult(Schema.Array(Schema.String))
-
-const listingReason = (error: RedisFailed | Schema.SchemaError): StoreError.StoreReason =>
-  error._tag === "RedisFailed" ? toStoreReason(error) : new StoreError.StoreBroken({ detail: error.message })
-
-const decodeTime = Schema.decodeUnknownSync(Schema.Tuple([Schema.NumberFromString, Schema.NumberFromString]))
-
-const serverMillis = (reply: unknown): number => {
-  const [seconds, micros] = decodeTime(reply)
-  return seconds * 1000 + Math.floor(micros / 1000)
-}
