@@ -12,7 +12,7 @@ import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { type ChildProcess, execFile, spawn } from "node:child_process"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -32,8 +32,8 @@ export interface Options {
   readonly requirepass?: string | undefined
   /** Replicates this server of the loopback address. */
   readonly replicaOf?: { readonly port: number } | undefined
-  /** `server`, the default, or `sentinel`, whose `config` names a file that it may write to. */
-  readonly mode?: "server" | "sentinel" | undefined
+  /** A Sentinel instead of a server: the lines of its configuration. */
+  readonly sentinel?: ReadonlyArray<string> | undefined
   /** Further arguments as in redis.conf, for example `["--min-replicas-to-write", "1"]`. */
   readonly args?: ReadonlyArray<string> | undefined
 }
@@ -116,10 +116,12 @@ const launch = (args: ReadonlyArray<string>): Effect.Effect<ChildProcess, Server
     })
   })
 
+const sentinelConf = "sentinel.conf"
+
 const argsOf = (options: Options, port: number, directory: string): ReadonlyArray<string> => {
   const args = ["--port", String(port), "--bind", "127.0.0.1", "--dir", directory]
-  if (options.mode === "sentinel") {
-    return [join(directory, "sentinel.conf"), "--sentinel", ...args, ...(options.args ?? [])]
+  if (options.sentinel !== undefined) {
+    return [join(directory, sentinelConf), "--sentinel", ...args, ...(options.args ?? [])]
   }
   args.push("--save", "", "--loglevel", "notice", "--repl-diskless-sync-delay", "0")
   if (options.appendfsync !== undefined) args.push("--appendonly", "yes", "--appendfsync", options.appendfsync)
@@ -142,6 +144,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.sync(() => mkdtempSync(join(tmpdir(), "throughline-redis-"))),
     (made) => Effect.sync(() => rmSync(made, { recursive: true, force: true })),
   )
+  if (options.sentinel !== undefined) writeFileSync(join(directory, sentinelConf), `${options.sentinel.join("\n")}\n`)
   let child: ChildProcess | undefined
   const kill = (signal: NodeJS.Signals = "SIGKILL"): Effect.Effect<void> =>
     Effect.suspend(() => {
