@@ -248,6 +248,17 @@ export const make = Effect.fnUntraced(function* (
       ),
     )
 
+  /** A page of a list of runs, last started first, and the place to go on from. */
+  const listPage = (key: string, limit: number, before: Place | undefined) =>
+    Effect.map(redis.run(storeScripts.list, { key, limit, before }), (listed) => {
+      const runIds = listed.filter((_, index) => index % 2 === 0) as ReadonlyArray<string> as ReadonlyArray<RunId>
+      const next: Place | undefined =
+        runIds.length < limit
+          ? undefined
+          : { runId: runIds[runIds.length - 1]!, startedAt: Number(listed[listed.length - 1]) }
+      return { runIds, next }
+    })
+
   const runs: EventStore["Service"]["runs"] = Effect.fnUntraced(function* ({ before, limit, sessionId, status }) {
     const invalid = AppendRules.checkLimit(undefined, limit)
     if (invalid !== undefined) return yield* invalid
@@ -255,22 +266,16 @@ export const make = Effect.fnUntraced(function* (
     const isOpenList = status === "running" && sessionId === undefined
     const key = isOpenList ? RedisKeys.open(prefix) : RedisKeys.runs(prefix, sessionId)
     const heads: Array<RunHead> = []
-    let place: { readonly runId: string; readonly startedAt: number } | undefined = before
-    while (heads.length < most) {
-      const chunk = Math.max(most - heads.length, 100)
-      const listed: ReadonlyArray<string> = yield* Effect.mapError(
-        redis.run(storeScripts.list, { key, limit: chunk, before: place }),
-        answers.readFailed(undefined),
-      )
-      const runIds = listed.filter((_, index) => index % 2 === 0) as ReadonlyArray<string> as ReadonlyArray<RunId>
-      const found = yield* Effect.forEach(runIds, listedHead, { concurrency: "unbounded" })
-      for (const one of found) {
+    let place: Place | undefined = before
+    do {
+      const listed: { readonly runIds: ReadonlyArray<RunId>; readonly next: Place | undefined } =
+        yield* Effect.mapError(listPage(key, Math.max(most - heads.length, 100), place), answers.readFailed(undefined))
+      for (const one of yield* Effect.forEach(listed.runIds, listedHead, { concurrency: "unbounded" })) {
         if (one === undefined || (status !== undefined && one.status !== status) || heads.length === most) continue
         heads.push(one)
       }
-      if (runIds.length < chunk) break
-      place = { runId: runIds[runIds.length - 1]!, startedAt: Number(listed[listed.length - 1]) }
-    }
+      place = listed.next
+    } while (place !== undefined && heads.length < most)
     return heads
   })
 
@@ -354,14 +359,20 @@ export const make = Effect.fnUntraced(function* (
     const invalid = unstorable(undefined, { events: [event] })
     if (invalid !== undefined) return yield* invalid
     const idle = Duration.toMillis(Duration.fromInputUnsafe(idleFor))
-    const open = yield* redis.send("ZRANGE", [RedisKeys.open(prefix), 0, -1]).pipe(
-      Effect.flatMap((reply) => Effect.fromResult(answers.decodeIds(reply))),
-      Effect.mapError((error) => answers.appendFailed(undefined, answers.listingReason(error))),
-    )
-    const ended = yield* Effect.forEach(open, (runId) => endOne(runId as RunId, event, ending, idle), {
-      concurrency: 64,
-    })
-    return ended.filter((result) => result !== undefined)
+    const ended: Array<AppendResult> = []
+    let place: Place | undefined
+    do {
+      const listed: { readonly runIds: ReadonlyArray<RunId>; readonly next: Place | undefined } =
+        yield* Effect.mapError(listPage(RedisKeys.open(prefix), 1000, place), (error) =>
+          answers.appendFailed(undefined, toStoreReason(error)),
+        )
+      const results = yield* Effect.forEach(listed.runIds, (runId) => endOne(runId, event, ending, idle), {
+        concurrency: 64,
+      })
+      for (const result of results) if (result !== undefined) ended.push(result)
+      place = listed.next
+    } while (place !== undefined)
+    return ended
   })
 
   /** Takes what removed runs left in the index out of it, a bounded step at a time. */
@@ -374,7 +385,7 @@ export const make = Effect.fnUntraced(function* (
   )
 
   const remove: EventStore["Service"]["remove"] = Effect.fnUntraced(function* (runId) {
-    const parameters = { runId, now: yield* clock, onlyExpired: false }
+    const parameters = { runId, now: yield* clock }
     const removed = yield* Effect.mapError(redis.run(scripts.remove, parameters), (error) =>
       answers.appendFailed(runId, toStoreReason(error)),
     )
@@ -383,21 +394,20 @@ export const make = Effect.fnUntraced(function* (
   })
 
   if (ageAfterEnd !== undefined) {
+    const serverTime = Effect.flatMap(redis.send("TIME", []), (reply) => Effect.fromResult(answers.serverMillis(reply)))
     // Redis expires a run's keys by itself; what lists the run goes here.
     const sweep = Effect.gen(function* () {
       const now = yield* clock
-      const time = now ?? answers.serverMillis(yield* redis.send("TIME", []))
-      for (;;) {
-        const limit = 500
-        const range = [RedisKeys.ended(prefix), "-inf", time - ageAfterEnd, "BYSCORE", "LIMIT", 0, limit]
+      const time = now ?? (yield* serverTime)
+      const range = [RedisKeys.ended(prefix), "-inf", time - ageAfterEnd, "BYSCORE", "LIMIT", 0, 500]
+      let removed: number
+      do {
         const runIds = yield* Effect.fromResult(answers.decodeIds(yield* redis.send("ZRANGE", range)))
-        const removed = yield* Effect.forEach(
-          runIds,
-          (runId) => redis.run(scripts.remove, { runId, now, onlyExpired: true }),
-          { concurrency: "unbounded" },
-        )
-        if (removed.length < limit) break
-      }
+        const expired = yield* Effect.forEach(runIds, (runId) => redis.run(scripts.expire, { runId, now }), {
+          concurrency: "unbounded",
+        })
+        removed = expired.filter((one) => one === 1).length
+      } while (removed > 0)
       yield* reclaim
     }).pipe(
       Effect.catch((error) =>
@@ -414,6 +424,8 @@ export const make = Effect.fnUntraced(function* (
 export const layer = (
   options?: RedisStoreOptions,
 ): Layer.Layer<EventStore, never, IoRedis | SecureRandom.SecureRandom> => Layer.effect(EventStore, make(options))
+
+type Place = { readonly runId: string; readonly startedAt: number }
 
 const wholeMillis = (input: Duration.Input): number =>
   Math.max(1, Math.round(Duration.toMillis(Duration.fromInputUnsafe(input))))

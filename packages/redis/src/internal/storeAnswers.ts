@@ -164,12 +164,8 @@ export const decodeProducer = Schema.decodeUnknownResult(
 
 export const decodeIds = Schema.decodeUnknownResult(Schema.Array(Schema.String))
 
-export const listingReason = (error: RedisFailed | Schema.SchemaError): StoreError.StoreReason =>
-  error._tag === "RedisFailed" ? toStoreReason(error) : new StoreError.StoreBroken({ detail: error.message })
+const decodeTime = Schema.decodeUnknownResult(Schema.Tuple([Schema.NumberFromString, Schema.NumberFromString]))
 
-const decodeTime = Schema.decodeUnknownSync(Schema.Tuple([Schema.NumberFromString, Schema.NumberFromString]))
-
-export const serverMillis = (reply: unknown): number => {
-  const [seconds, micros] = decodeTime(reply)
-  return seconds * 1000 + Math.floor(micros / 1000)
-}
+/** The milliseconds of an answer to `TIME`. */
+export const serverMillis = (reply: unknown) =>
+  Result.map(decodeTime(reply), ([seconds, micros]) => seconds * 1000 + Math.floor(micros / 1000))

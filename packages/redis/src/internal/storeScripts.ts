@@ -321,10 +321,7 @@ return 1
     reply: Schema.Literals([0, 1]),
   })
 
-  /**
-   * Removes a run and its place in every index. ARGV: 3 '1': only if it has ended and is past its age. Answers whether
-   * there was one.
-   */
+  /** Removes a run and its place in every index. Answers whether there was one. */
   const remove = RedisScript.make({
     name: "remove",
     lua: `${writing}
@@ -332,26 +329,36 @@ local now = time()
 local h = redis.call('HMGET', KEYS[1], 'i', 'x', 'ix')
 if h[1] then
   local old = isExpired(h[2], now)
-  if ARGV[3] == '1' and not old then return 0 end
   forget(sessionOf(h[1]), h[3])
   return old and 0 or 1
 end
 local left = remains(now)
-if left then
-  forget(left[1], left[2])
-  return 0
+local isEvicted = not left and (redis.call('EXISTS', KEYS[2]) == 1 or redis.call('ZSCORE', P .. 'runs', RUN))
+if left or isEvicted then forget(left and left[1] or '-', left and left[2] or '-') end
+return isEvicted and 1 or 0
+`,
+    keys,
+    args: (request: OnRun) => [request.runId, text(request.now)],
+    reply: Schema.Literals([0, 1]),
+  })
+
+  /** Removes what is left of a run that ended longer ago than its age; answers whether it did. */
+  const expire = RedisScript.make({
+    name: "expire",
+    lua: `${writing}
+local now = time()
+local h = redis.call('HMGET', KEYS[1], 'i', 'x', 'ix')
+if h[1] then
+  if not isExpired(h[2], now) then return 0 end
+  forget(sessionOf(h[1]), h[3])
+else
+  local left = remains(now)
+  forget(left and left[1] or '-', left and left[2] or '-')
 end
-local isEvicted = redis.call('EXISTS', KEYS[2]) == 1 or redis.call('ZSCORE', P .. 'runs', RUN)
-if not isEvicted or ARGV[3] == '1' then return 0 end
-forget('-', '-')
 return 1
 `,
     keys,
-    args: (request: OnRun & { readonly onlyExpired: boolean }) => [
-      request.runId,
-      text(request.now),
-      request.onlyExpired ? "1" : "",
-    ],
+    args: (request: OnRun) => [request.runId, text(request.now)],
     reply: Schema.Literals([0, 1]),
   })
 
@@ -427,7 +434,7 @@ return { 'run', h, page }
     ]),
   })
 
-  return { append, appendWill, endAbandoned, renew, remove, reclaim, read }
+  return { append, appendWill, endAbandoned, renew, remove, expire, reclaim, read }
 }
 
 /**
