@@ -5,11 +5,9 @@
  * file. `make` always starts one, for tests that kill it, fill it or stall it. A machine without Redis gets Debian's
  * package where the tests may install it; otherwise the tests fail and say what to install. They are never skipped.
  */
-import * as Context from "effect/Context"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { type ChildProcess, execFile, spawn } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -51,8 +49,6 @@ export interface RedisServer {
   /** Sends the process a signal and returns, for example `SIGSTOP`. */
   readonly signal: (signal: NodeJS.Signals) => Effect.Effect<void>
 }
-
-export const RedisServer = Context.Service<RedisServer>("throughline/test/RedisServer")
 
 const freePort: Effect.Effect<number> = Effect.callback((resume) => {
   const server = createServer()
@@ -179,10 +175,6 @@ export const make = Effect.fnUntraced(function* (
     signal: (signal) => Effect.sync(() => child?.kill(signal)),
   }
 })
-
-/** A server of its own for each build of the layer. */
-export const layer = (options?: Options): Layer.Layer<RedisServer, ServerFailed> =>
-  Layer.effect(RedisServer, make(options))
 
 /**
  * The URL of the server of this test file, started when it is first asked for and ended after the file's last test.
