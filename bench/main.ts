@@ -15,6 +15,10 @@ import { cursorCodec } from "./src/cursor-codec.ts"
 import { hubFanout } from "./src/hub-fanout.ts"
 import { hubIdle } from "./src/hub-idle.ts"
 import { queueOffer } from "./src/queue-offer.ts"
+import { redisAppend1, redisVsSeed } from "./src/redis-append-1.ts"
+import { redisAppendBatch } from "./src/redis-append-batch.ts"
+import { redisBridge } from "./src/redis-bridge.ts"
+import { redisSeek } from "./src/redis-seek.ts"
 import { storeSqliteAppend } from "./src/store-sqlite-append.ts"
 import { storeSqliteSeek } from "./src/store-sqlite-seek.ts"
 
@@ -29,6 +33,11 @@ const benches: ReadonlyArray<Bench> = [
   hubFanout,
   hubIdle,
   queueOffer,
+  redisAppend1,
+  redisAppendBatch,
+  redisBridge,
+  redisSeek,
+  redisVsSeed,
 ]
 
 const main = Effect.gen(function* () {

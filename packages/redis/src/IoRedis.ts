@@ -1,0 +1,415 @@
+/**
+ * Redis through ioredis: one connection for commands, and connections of their own for what would hold it up.
+ *
+ * A command is interruptible, fails with {@link RedisFailed} when it isn't answered in time, and fails at once while there
+ * is no connection; nothing queues for a server that may never come back, and nothing is sent twice. The connection
+ * itself is made again by a `Schedule` until the scope closes.
+ *
+ * The layers also provide Effect's own `Redis` service on the same client, for Effect's persisted queues, rate limiters
+ * and circuit breakers.
+ *
+ * **Example** (A client from the environment)
+ *
+ * ```ts
+ * import * as IoRedis from "@throughline/redis/IoRedis"
+ * import * as Config from "effect/Config"
+ *
+ * export const layer = IoRedis.layerConfig({ url: Config.Redacted("REDIS_URL") })
+ * ```
+ */
+import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Redis from "effect/persistence/Redis"
+import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { Command, Redis as Client } from "ioredis"
+import { type ClientOptions, clientOptions, type Options, timeoutOf } from "./internal/clientOptions.ts"
+import * as deadlines from "./internal/deadlines.ts"
+import {
+  Disconnected,
+  InvalidOptions,
+  reasonOf,
+  RedisFailed,
+  type RedisReason,
+  TimedOut,
+  Unexpected,
+} from "./RedisFailed.ts"
+import { defaultPrefix } from "./RedisKeys.ts"
+import type { RedisScript } from "./RedisScript.ts"
+
+export type { Options, Sentinel, Tls } from "./internal/clientOptions.ts"
+
+/** What runs commands: the shared connection, or one of its own. */
+export interface Commands {
+  /** Sends a command; texts of the reply are decoded as UTF-8. */
+  readonly send: (command: string, args: ReadonlyArray<string | number>) => Effect.Effect<unknown, RedisFailed>
+  /** Runs a script by its hash, sending its text where Redis doesn't know it. */
+  readonly run: <P, A>(script: RedisScript<P, A>, params: P) => Effect.Effect<A, RedisFailed>
+}
+
+/** A connection that nothing else uses. */
+export interface Connection extends Commands {
+  readonly client: Client
+}
+
+export class IoRedis extends Context.Service<
+  IoRedis,
+  Connection & {
+    /** What every key and channel begins with. */
+    readonly keyPrefix: string
+    /**
+     * A connection to the same server, closed with the scope; it is connected again as the shared one is. For subscribing,
+     * and for commands that block.
+     */
+    readonly connect: Effect.Effect<Connection, RedisFailed, Scope.Scope>
+    /** A connection from a pool, given back with the scope: for `WAIT`, which holds up what is behind it. */
+    readonly reserve: Effect.Effect<Commands, RedisFailed, Scope.Scope>
+  }
+>()("@throughline/redis/IoRedis") {}
+
+/** From 50 ms doubling to 2 s, jittered. */
+const defaultReconnect = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("2 seconds")]).pipe(
+  Schedule.jittered,
+)
+
+/**
+ * ioredis asks for delays synchronously and counts attempts since the last good connection; the schedule is stepped from
+ * its start each time.
+ */
+const retryStrategy = Effect.fnUntraced(function* (schedule: Schedule.Schedule<unknown>) {
+  const context = yield* Effect.context()
+  const runSync = Effect.runSyncExitWith(context)
+  const start = Effect.map(Schedule.toStep(schedule), (step) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => step(now, undefined)),
+  )
+  let step = runSync(start)
+  return (attempt: number): number | null => {
+    if (attempt === 1) step = runSync(start)
+    if (Exit.isFailure(step)) return null
+    const next = runSync(step.value)
+    return Exit.isSuccess(next) ? Duration.toMillis(next.value[1]) : null
+  }
+})
+
+/** One client and what its commands need. */
+interface Attached {
+  readonly client: Client
+  /** Milliseconds that an answer may take. */
+  readonly timeout: number
+  readonly deadlines: deadlines.Deadlines
+  /** What was last said about the connection, for errors while it is down. */
+  lastProblem: string | undefined
+}
+
+/** Listens to a client: without a listener ioredis prints its errors. */
+const attach = Effect.fnUntraced(function* (client: Client, role: string, timeout: number) {
+  const context = yield* Effect.context()
+  const run = Effect.runForkWith(context)
+  const attached: Attached = { client, timeout, deadlines: deadlines.make(timeout), lastProblem: undefined }
+  let wasReady = client.status === "ready"
+  const onError = (error: unknown): void => {
+    const reason = reasonOf(error, 0)
+    attached.lastProblem = "detail" in reason ? reason.detail : reason.message
+  }
+  // What accepts connections and then says nothing is no server.
+  const onConnect = (): void => {
+    const { stream } = client
+    const onLate = (): void => {
+      if (client.stream !== stream || client.status !== "connect") return
+      attached.lastProblem = `it did not answer within ${timeout} ms`
+      client.disconnect(true)
+    }
+    attached.deadlines.add({ isAnswered: false, onLate })
+  }
+  const onReady = (): void => {
+    wasReady = true
+    attached.lastProblem = undefined
+  }
+  // One line for each time it is lost, not one for each attempt.
+  const onClose = (): void => {
+    if (!wasReady) return
+    wasReady = false
+    run(Effect.logWarning(`The ${role} connection to Redis is lost`, attached.lastProblem ?? "closed"))
+  }
+  client.on("error", onError).on("connect", onConnect).on("ready", onReady).on("close", onClose)
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      client.off("connect", onConnect).off("ready", onReady).off("close", onClose)
+      // A closing client may still fail; only a client that isn't ours has listeners of its own.
+      if (client.status !== "end" && client.listenerCount("error") > 1) client.off("error", onError)
+    }),
+  )
+  return attached
+})
+
+const failed = (command: string, reason: RedisReason): Effect.Effect<never, RedisFailed> =>
+  Effect.fail(new RedisFailed({ command, reason }))
+
+/** Sends a command and hands its answer over, or why there is none. */
+type Ask = (
+  name: string,
+  args: ReadonlyArray<string | number>,
+  onReply: (reply: unknown) => void,
+  onFailed: (reason: RedisReason) => void,
+) => void
+
+const askOf =
+  (attached: Attached): Ask =>
+  (name, args, onReply, onFailed) => {
+    const { client, deadlines: late, timeout } = attached
+    if (client.status !== "ready") {
+      onFailed(new Disconnected({ detail: attached.lastProblem ?? client.status }))
+      return
+    }
+    // Not `client.call`: it adds the client's own key prefix, which scripts and channels know nothing of.
+    const command = new Command(name, args as Array<string | number>, { replyEncoding: "utf8" })
+    const asked: deadlines.Asked = {
+      isAnswered: false,
+      onLate: () => {
+        onFailed(new TimedOut({ after: timeout }))
+        // Answers come in order, so nothing else is answered either; a new connection may be.
+        if (client.status === "ready") client.disconnect(true)
+      },
+    }
+    const answered = (tell: () => void): void => {
+      asked.isAnswered = true
+      tell()
+    }
+    command.promise.then(
+      (reply: unknown) => answered(() => onReply(reply)),
+      (error: unknown) => answered(() => onFailed(reasonOf(error, timeout))),
+    )
+    client.sendCommand(command)
+    late.add(asked)
+  }
+
+const decodeReply = <P, A>(script: RedisScript<P, A>, reply: unknown): Effect.Effect<A, RedisFailed> => {
+  const decoded = script.decode(reply)
+  return Result.isSuccess(decoded)
+    ? Effect.succeed(decoded.success)
+    : failed(script.name, new Unexpected({ problem: decoded.failure.message.slice(0, 500) }))
+}
+
+/** The command that runs a script by its hash, and the one that sends its text. */
+const callsOf = <P, A>(script: RedisScript<P, A>, params: P) => {
+  const keys = script.keys(params)
+  const suffix = script.readOnly ? "_RO" : ""
+  const args = [script.sha, String(keys.length), ...keys, ...script.args(params)]
+  return {
+    byHash: [`EVALSHA${suffix}`, args] as const,
+    byText: () => [`EVAL${suffix}`, [script.lua, ...args.slice(1)]] as const,
+  }
+}
+
+const isUnknownScript = (reason: RedisReason): boolean => reason._tag === "Refused" && reason.code === "NOSCRIPT"
+
+// One step each, as most of the time of a command is spent waiting and the rest is cold code.
+const commandsOf = (ask: Ask): Commands => ({
+  send: (name, args) =>
+    Effect.callback((resume) =>
+      ask(
+        name,
+        args,
+        (reply) => resume(Effect.succeed(reply)),
+        (reason) => resume(failed(name, reason)),
+      ),
+    ),
+  run: <P, A>(script: RedisScript<P, A>, params: P) =>
+    Effect.callback<A, RedisFailed>((resume) => {
+      const { byHash, byText } = callsOf(script, params)
+      const onReply = (reply: unknown): void => resume(decodeReply(script, reply))
+      const onFailed = (reason: RedisReason): void => resume(failed(script.name, reason))
+      ask(...byHash, onReply, (reason) =>
+        isUnknownScript(reason) ? ask(...byText(), onReply, onFailed) : onFailed(reason),
+      )
+    }),
+})
+
+/** The commands of a connection that somebody else sends them on. */
+const commandsOver = (send: Commands["send"]): Commands => ({
+  send,
+  run: (script, params) => {
+    const { byHash, byText } = callsOf(script, params)
+    return send(...byHash).pipe(
+      Effect.catchIf(
+        ({ reason }) => isUnknownScript(reason),
+        () => send(...byText()),
+      ),
+      Effect.catch(({ reason }) => failed(script.name, reason)),
+      Effect.flatMap((reply) => decodeReply(script, reply)),
+    )
+  },
+})
+
+const connected = (attached: Attached): Effect.Effect<void, RedisFailed> =>
+  Effect.callback((resume) => {
+    const { client } = attached
+    const settle = (effect: Effect.Effect<void, RedisFailed>): void => {
+      client.off("ready", onReady).off("close", onClosed).off("end", onClosed)
+      resume(effect)
+    }
+    const onReady = (): void => settle(Effect.void)
+    const onClosed = (): void => {
+      const detail = attached.lastProblem ?? "the connection was closed"
+      settle(Effect.fail(new RedisFailed({ command: "connect", reason: new Disconnected({ detail }) })))
+    }
+    if (client.status === "ready") {
+      resume(Effect.void)
+      return
+    }
+    client.once("ready", onReady).once("close", onClosed).once("end", onClosed)
+    // Its outcome is what the events say.
+    if (client.status === "wait" || client.status === "end") client.connect().catch(() => {})
+    return Effect.sync(() => client.off("ready", onReady).off("close", onClosed).off("end", onClosed))
+  })
+
+/** A client of ours: connected, and closed with the scope. */
+const open = Effect.fnUntraced(function* (options: ClientOptions, role: string, timeout: number) {
+  const client = yield* Effect.acquireRelease(
+    Effect.sync(() => new Client(options)),
+    (opened) => Effect.sync(() => opened.disconnect()),
+  )
+  const attached = yield* attach(client, role, timeout)
+  yield* connected(attached)
+  return attached
+})
+
+const toRedisError = (cause: RedisFailed) => new Redis.RedisError({ cause })
+
+const services = Effect.fnUntraced(function* (
+  shared: Attached,
+  settings: {
+    readonly keyPrefix: string
+    readonly connection: ClientOptions
+    readonly pool: Redis.PoolOptions | undefined
+  },
+) {
+  const { connection, keyPrefix } = settings
+  const { timeout } = shared
+  const commands = commandsOf(askOf(shared))
+  const connect = Effect.map(open(connection, "separate", timeout), (attached): Connection => ({
+    client: attached.client,
+    ...commandsOf(askOf(attached)),
+  }))
+  const untyped =
+    ({ send }: Commands): Redis.Redis["Service"]["send"] =>
+    <A>(command: string, ...args: ReadonlyArray<string>) =>
+      Effect.mapError(send(command, args), toRedisError) as Effect.Effect<A, Redis.RedisError>
+
+  const redis = yield* Redis.make({
+    send: untyped(commands),
+    connect: Effect.gen(function* () {
+      // Reserved connections don't come back: a lost one fails its command and leaves the pool.
+      const client = new Client({ ...connection, retryStrategy: () => null })
+      client.on("error", () => {})
+      // What blocks takes as long as it was told to: whoever waits has a timeout of their own.
+      const attached: Attached = { client, timeout: 0, deadlines: { add: () => {} }, lastProblem: undefined }
+      yield* Effect.onError(connected(attached), () => Effect.sync(() => client.disconnect()))
+      return { send: untyped(commandsOf(askOf(attached))), close: Effect.sync(() => client.disconnect()) }
+    }).pipe(Effect.mapError(toRedisError)),
+    subscribe: Effect.fnUntraced(function* (channel, onMessage) {
+      const { client } = yield* Effect.mapError(connect, toRedisError)
+      const ended = yield* Deferred.make<void, Redis.RedisError>()
+      client.on("message", (from: string, message: string) => {
+        if (from === channel) onMessage({ channel, message })
+      })
+      client.once("end", () =>
+        Deferred.doneUnsafe(
+          ended,
+          Effect.fail(
+            toRedisError(
+              new RedisFailed({ command: "SUBSCRIBE", reason: new Disconnected({ detail: "the connection ended" }) }),
+            ),
+          ),
+        ),
+      )
+      yield* Effect.tryPromise({
+        try: () => client.subscribe(channel),
+        catch: (error) => toRedisError(new RedisFailed({ command: "SUBSCRIBE", reason: reasonOf(error, timeout) })),
+      })
+      return Deferred.await(ended)
+    }),
+    pool: settings.pool,
+  })
+
+  const failedOf = (error: Redis.RedisError): RedisFailed =>
+    error.cause instanceof RedisFailed
+      ? error.cause
+      : new RedisFailed({ command: "connect", reason: reasonOf(error.cause, timeout) })
+  const reserve = Effect.map(Effect.mapError(redis.reserve, failedOf), (reserved) =>
+    commandsOver((command, args) => Effect.mapError(reserved.send(command, ...args.map(String)), failedOf)),
+  )
+  const ioRedis: IoRedis["Service"] = { client: shared.client, keyPrefix, ...commands, connect, reserve }
+  return Context.make(IoRedis, ioRedis).pipe(Context.add(Redis.Redis, redis))
+})
+
+/**
+ * Connects, and keeps the connection until the scope closes.
+ *
+ * Fails where the first connection can't be made (in `connectTimeout`) or Redis refuses it: wrong password, wrong
+ * database. Later losses fail the commands that meet them.
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options = {},
+): Effect.fn.Return<Context.Context<IoRedis | Redis.Redis>, RedisFailed, Scope.Scope> {
+  const retry = yield* retryStrategy(options.reconnect ?? defaultReconnect)
+  const connection = yield* clientOptions(options, retry)
+  const shared = yield* open(connection, "shared", timeoutOf(options))
+  return yield* services(shared, {
+    keyPrefix: options.keyPrefix ?? defaultPrefix,
+    connection,
+    pool: options.pool,
+  })
+})
+
+/** A client of its own. See {@link make}. */
+export const layer = (options?: Options): Layer.Layer<IoRedis | Redis.Redis, RedisFailed> =>
+  Layer.effectContext(make(options))
+
+/** A client of its own, from configuration. See {@link make}. */
+export const layerConfig = (
+  options: Config.Wrap<Options>,
+): Layer.Layer<IoRedis | Redis.Redis, RedisFailed | Config.ConfigError> =>
+  Layer.effectContext(Effect.flatMap(Config.unwrap(options), make))
+
+/** What `layerFrom` can't take from the client. */
+export interface FromOptions extends Pick<Options, "keyPrefix" | "commandTimeout" | "pool"> {}
+
+/**
+ * A client that the caller already has and closes. Connections of their own are copies of it.
+ *
+ * Its `enableOfflineQueue` doesn't matter: while it isn't connected, commands fail. Its
+ * `autoResendUnfulfilledCommands` must be `false`, else this fails with `InvalidOptions`: ioredis would send an append
+ * again after its caller was told that it failed, and one without a producer would be stored twice.
+ */
+export const layerFrom = (client: Client, options: FromOptions = {}): Layer.Layer<IoRedis | Redis.Redis, RedisFailed> =>
+  Layer.effectContext(
+    Effect.gen(function* () {
+      if (client.options.autoResendUnfulfilledCommands !== false) {
+        const detail = "the client must be made with autoResendUnfulfilledCommands: false"
+        return yield* new RedisFailed({ command: "connect", reason: new InvalidOptions({ detail }) })
+      }
+      const shared = yield* attach(client, "shared", timeoutOf(options))
+      yield* connected(shared)
+      return yield* services(shared, {
+        keyPrefix: options.keyPrefix ?? defaultPrefix,
+        connection: {
+          ...client.options,
+          keyPrefix: "",
+          replyMapping: "legacy",
+          lazyConnect: true,
+          enableOfflineQueue: false,
+          commandTimeout: undefined,
+          socketTimeout: undefined,
+        },
+        pool: options.pool,
+      })
+    }),
+  )

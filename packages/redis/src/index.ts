@@ -1,0 +1,6 @@
+export * as IoRedis from "./IoRedis.ts"
+export * as RedisEventStore from "./RedisEventStore.ts"
+export * as RedisFailed from "./RedisFailed.ts"
+export * as RedisFrame from "./RedisFrame.ts"
+export * as RedisKeys from "./RedisKeys.ts"
+export * as RedisScript from "./RedisScript.ts"

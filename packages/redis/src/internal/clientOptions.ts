@@ -1,0 +1,148 @@
+/** What a client can be configured with, and what ioredis is told. */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Redis from "effect/persistence/Redis"
+import * as Redacted from "effect/Redacted"
+import type * as Schedule from "effect/Schedule"
+import type { RedisOptions } from "ioredis"
+import { InvalidOptions, RedisFailed } from "../RedisFailed.ts"
+
+/** A text that may be a secret. */
+type Secret = string | Redacted.Redacted
+
+/** TLS beyond what `rediss://` turns on; PEM texts. */
+export interface Tls {
+  readonly ca?: string | undefined
+  readonly cert?: string | undefined
+  readonly key?: Secret | undefined
+  readonly passphrase?: Secret | undefined
+  /** The name the certificate must have; the host by default. */
+  readonly servername?: string | undefined
+  /** `false` accepts any certificate: for tests alone. */
+  readonly rejectUnauthorized?: boolean | undefined
+}
+
+/** The master is asked for at Sentinels; of the URL only user, password and database count then. */
+export interface Sentinel {
+  /** The master's name. */
+  readonly name: string
+  readonly sentinels: ReadonlyArray<{ readonly host: string; readonly port: number }>
+  readonly username?: string | undefined
+  readonly password?: Secret | undefined
+  /** TLS to the Sentinels too. */
+  readonly tls?: boolean | undefined
+}
+
+export interface Options {
+  /** `redis://[user:password@]host[:port][/database]`, or `rediss://` for TLS. The local server by default. */
+  readonly url?: Secret | undefined
+  /** Wins over the URL's. */
+  readonly username?: string | undefined
+  readonly password?: Secret | undefined
+  readonly tls?: boolean | Tls | undefined
+  readonly sentinel?: Sentinel | undefined
+  /** What every key and channel begins with; `throughline:` by default. */
+  readonly keyPrefix?: string | undefined
+  /** How long a connection may take, handshake not included; 5 seconds by default. */
+  readonly connectTimeout?: Duration.Input | undefined
+  /** How long an answer may take; 5 seconds by default. A connection that is silent for so long is made anew. */
+  readonly commandTimeout?: Duration.Input | undefined
+  /** The delays between attempts to connect again; from 50 ms doubling to 2 s, jittered, by default. Its end is the end. */
+  readonly reconnect?: Schedule.Schedule<unknown> | undefined
+  /** The pool behind `reserve`: connections for `WAIT` and other commands that block. */
+  readonly pool?: Redis.PoolOptions | undefined
+}
+
+/** What ioredis is told: replies are mapped as in RESP2, whatever the protocol. */
+export type ClientOptions = RedisOptions & { readonly replyMapping?: "legacy" }
+
+const reveal = (secret: Secret | undefined): string | undefined =>
+  secret === undefined || typeof secret === "string" ? secret : Redacted.value(secret)
+
+const millis = (input: Duration.Input | undefined, byDefault: number): number =>
+  input === undefined ? byDefault : Duration.toMillis(Duration.fromInputUnsafe(input))
+
+/** The URL is never repeated: it may hold a password. */
+const invalid = (detail: string) => new RedisFailed({ command: "connect", reason: new InvalidOptions({ detail }) })
+
+const decoded = (text: string): string | undefined => {
+  if (text === "") return undefined
+  try {
+    return decodeURIComponent(text)
+  } catch {
+    return text
+  }
+}
+
+const parseUrl = Effect.fnUntraced(function* (text: string) {
+  const url = URL.parse(text)
+  if (url === null || (url.protocol !== "redis:" && url.protocol !== "rediss:") || url.hostname === "") {
+    return yield* invalid("the Redis URL is none: expected redis://[user:password@]host[:port][/database]")
+  }
+  const database = url.pathname.replace(/^\//, "")
+  if (!/^[0-9]{0,5}$/.test(database)) return yield* invalid("the database in the Redis URL is no number")
+  return {
+    host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
+    port: url.port === "" ? 6379 : Number(url.port),
+    username: decoded(url.username),
+    password: decoded(url.password),
+    db: Number(database),
+    isTls: url.protocol === "rediss:",
+  }
+})
+
+const tlsOf = (tls: boolean | Tls | undefined, isTls: boolean): RedisOptions["tls"] => {
+  if (tls === undefined || typeof tls === "boolean") return (tls ?? isTls) ? {} : undefined
+  const { key, passphrase, ...rest } = tls
+  const given = { ...rest, key: reveal(key), passphrase: reveal(passphrase) }
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
+}
+
+/** The milliseconds of `commandTimeout`. */
+export const timeoutOf = ({ commandTimeout }: Pick<Options, "commandTimeout">): number => millis(commandTimeout, 5000)
+
+/** The options of every connection. */
+export const clientOptions = Effect.fnUntraced(function* (
+  options: Options,
+  retryStrategy: (attempt: number) => number | null,
+): Effect.fn.Return<ClientOptions, RedisFailed> {
+  const url = yield* parseUrl(reveal(options.url) ?? "redis://127.0.0.1:6379")
+  const connectTimeout = millis(options.connectTimeout, 5000)
+  if (!(timeoutOf(options) > 0) || !(connectTimeout > 0)) return yield* invalid("timeouts must be positive")
+  const username = options.username ?? url.username
+  const password = reveal(options.password) ?? url.password
+  const tls = tlsOf(options.tls, url.isTls)
+  const { sentinel } = options
+  const sentinelPassword = reveal(sentinel?.password)
+  return {
+    ...(sentinel === undefined
+      ? { host: url.host, port: url.port }
+      : {
+          name: sentinel.name,
+          sentinels: sentinel.sentinels.map(({ host, port }) => ({ host, port })),
+          ...(sentinel.username === undefined ? undefined : { sentinelUsername: sentinel.username }),
+          ...(sentinelPassword === undefined ? undefined : { sentinelPassword }),
+          ...(sentinel.tls === true && tls !== undefined
+            ? { sentinelTLS: tls, enableTLSForSentinelMode: true }
+            : tls === undefined
+              ? undefined
+              : { enableTLSForSentinelMode: true }),
+          // A pass over all of them that finds no master is followed by another; the client is closed by its scope.
+          sentinelRetryStrategy: retryStrategy,
+          connectTimeout,
+          failoverDetector: true,
+        }),
+    db: url.db,
+    ...(username === undefined ? undefined : { username }),
+    ...(password === undefined ? undefined : { password }),
+    ...(tls === undefined ? undefined : { tls }),
+    connectTimeout,
+    retryStrategy,
+    lazyConnect: true,
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: 0,
+    // A failover makes the old master a replica: the new one is asked for.
+    reconnectOnError: (error) => error.message.startsWith("READONLY"),
+  }
+})
