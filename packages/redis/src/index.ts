@@ -1,4 +1,5 @@
 export * as IoRedis from "./IoRedis.ts"
+export * as RedisEventArchive from "./RedisEventArchive.ts"
 export * as RedisEventStore from "./RedisEventStore.ts"
 export * as RedisFailed from "./RedisFailed.ts"
 export * as RedisFrame from "./RedisFrame.ts"
