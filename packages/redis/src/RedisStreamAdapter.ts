@@ -1,0 +1,189 @@
+/**
+ * Live fan-out through Redis Pub/Sub: one connection for all rooms that a process listens to.
+ *
+ * Pub/Sub keeps nothing: what is published while a subscriber is away is lost to it. So every subscriber gets a `Gap` as
+ * soon as a lost connection is back and its room subscribed again, and the hub reads the store then, without waiting for
+ * its watchdog.
+ *
+ * **Example** (The live path of a server)
+ *
+ * ```ts
+ * import * as IoRedis from "@throughline/redis/IoRedis"
+ * import * as RedisStreamAdapter from "@throughline/redis/RedisStreamAdapter"
+ * import * as Config from "effect/Config"
+ * import * as Layer from "effect/Layer"
+ *
+ * export const layer = RedisStreamAdapter.layer().pipe(
+ *   Layer.provide(IoRedis.layerConfig({ url: Config.Redacted("REDIS_URL") })),
+ * )
+ * ```
+ */
+import type { Frame } from "@throughline/core/Envelope"
+import { AdapterUnavailable, StreamAdapter } from "@throughline/core/StreamAdapter"
+import * as SubscriberQueue from "@throughline/core/SubscriberQueue"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as RcRef from "effect/RcRef"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { type Connection, IoRedis } from "./IoRedis.ts"
+import * as subscriptions from "./internal/subscriptions.ts"
+import { Disconnected, RedisFailed, Unexpected } from "./RedisFailed.ts"
+import * as RedisFrame from "./RedisFrame.ts"
+import * as RedisKeys from "./RedisKeys.ts"
+
+/** How the subscriber connection is kept. */
+export interface Options {
+  /**
+   * How often the subscriber connection is asked for a sign of life, 10 s by default. Who only listens doesn't notice
+   * that nobody talks any more: a connection that doesn't answer within the client's `commandTimeout` is made anew.
+   */
+  readonly heartbeat?: Duration.Input | undefined
+  /** How long the subscriber connection stays open without a room; 10 s by default. */
+  readonly idle?: Duration.Input | undefined
+}
+
+const unavailable = (error: RedisFailed): AdapterUnavailable =>
+  new AdapterUnavailable({ detail: error.message, isRetryable: error.isRetryable, cause: error })
+
+const disconnected = (detail: string): AdapterUnavailable =>
+  unavailable(new RedisFailed({ command: "SUBSCRIBE", reason: new Disconnected({ detail }) }))
+
+/** Tells a connection of rooms. Answers come in order and always come: Redis's, or why there is none. */
+const wireOf = (connection: Connection, fork: (effect: Effect.Effect<void>) => void): subscriptions.Wire => {
+  const { client } = connection
+  const refusal = (error: RedisFailed): subscriptions.Refusal => {
+    const { _tag } = error.reason
+    // What answers like this is no Redis; the next connection may meet one.
+    if (_tag === "Unexpected" && client.status === "ready") client.disconnect(true)
+    return { error: unavailable(error), isLost: _tag === "Disconnected" || _tag === "TimedOut" }
+  }
+  return {
+    subscribe: (channel, onAnswer) =>
+      fork(
+        Effect.match(connection.send("SUBSCRIBE", [channel]), {
+          onSuccess: (reply) => {
+            if (typeof reply === "number" && reply > 0) return onAnswer(undefined)
+            const reason = new Unexpected({ problem: "the answer to SUBSCRIBE is no number of channels" })
+            return onAnswer(refusal(new RedisFailed({ command: "SUBSCRIBE", reason })))
+          },
+          onFailure: (error) => onAnswer(refusal(error)),
+        }),
+      ),
+    // A connection that can't carry it out is lost, and its subscriptions with it.
+    unsubscribe: (channel) => fork(Effect.ignore(connection.send("UNSUBSCRIBE", [channel]))),
+  }
+}
+
+/**
+ * Makes the adapter; a connection of its own is opened for the first room that is listened to, and closed when there has
+ * been none for a while.
+ *
+ * `subscribe` returns when Redis has acknowledged it. It fails with `AdapterUnavailable` at once while the connection is
+ * down, after `commandTimeout` where nothing answers, and with `isRetryable: false` where Redis refuses the channel
+ * (`NOPERM`). A message that is none of this format or of another room is a `Gap`.
+ *
+ * `publish` succeeds once Redis has the messages, and fails with `AdapterUnavailable`: nothing is tried twice.
+ */
+export const make = Effect.fnUntraced(function* (
+  options: Options = {},
+): Effect.fn.Return<StreamAdapter["Service"], never, IoRedis | Scope.Scope> {
+  const redis = yield* IoRedis
+  const heartbeat = Schedule.spaced(options.heartbeat ?? "10 seconds")
+  const runFork = Effect.runForkWith(yield* Effect.context())
+  const fork = (effect: Effect.Effect<void>): void => void runFork(effect)
+
+  const connect = Effect.gen(function* () {
+    const connection = yield* redis.connect
+    const { client } = connection
+    // ioredis would do it without minding failures, and can't say when it is done.
+    client.options.autoResubscribe = false
+    const listened = subscriptions.make(wireOf(connection, fork), () =>
+      disconnected("the subscriber connection is being made again"),
+    )
+    const onMessage = (channel: Buffer, message: Buffer): void =>
+      listened.receive(channel.toString(), message.toString())
+    const onEnd = (): void => {
+      fork(RcRef.invalidate(subscriber))
+      listened.end(disconnected("the subscriber connection was given up"))
+    }
+    yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        client.on("messageBuffer", onMessage).on("close", listened.lost).on("ready", listened.ready).on("end", onEnd),
+      ),
+      () =>
+        Effect.sync(() =>
+          client
+            .off("messageBuffer", onMessage)
+            .off("close", listened.lost)
+            .off("ready", listened.ready)
+            .off("end", onEnd),
+        ),
+    )
+    yield* Effect.forkScoped(Effect.schedule(Effect.ignore(connection.send("PING", [])), heartbeat))
+    return listened
+  })
+
+  const subscriber: RcRef.RcRef<subscriptions.Subscriptions, RedisFailed> = yield* RcRef.make({
+    acquire: connect,
+    idleTimeToLive: options.idle ?? "10 seconds",
+  })
+
+  return StreamAdapter.of({
+    publish: (rooms, frames) => {
+      const messages = messagesOf(frames)
+      const channels = rooms.map((room) => RedisKeys.channel(redis.keyPrefix, room))
+      const sends = channels.flatMap((channel) => messages.map((message) => redis.send("PUBLISH", [channel, message])))
+      // Sent in this order, and not one after the other's answer.
+      return Effect.forEach(sends, (send) => send, { concurrency: "unbounded", discard: true }).pipe(
+        Effect.mapError(unavailable),
+      )
+    },
+    subscribe: Effect.fnUntraced(function* (room, queueOptions) {
+      const queue = yield* SubscriberQueue.makeForAdapter<AdapterUnavailable>(queueOptions)
+      const listened = yield* Effect.mapError(RcRef.get(subscriber), unavailable)
+      const { inPlace } = yield* Effect.acquireRelease(
+        Effect.sync(() => listened.add(room, RedisKeys.channel(redis.keyPrefix, room), queue)),
+        ({ remove }) => Effect.sync(remove),
+      )
+      yield* inPlace
+      return queue.stream
+    }),
+  })
+})
+
+/** The adapter on the server of the `IoRedis`. */
+export const layer = (options?: Options): Layer.Layer<StreamAdapter, never, IoRedis> =>
+  Layer.effect(StreamAdapter, make(options))
+
+/**
+ * UTF-16 units of the events in one message. Redis keeps a message for each connection that hasn't taken it yet and cuts
+ * those that keep too much (`client-output-buffer-limit pubsub`, 32 MiB by default).
+ */
+const messageUnits = 1024 * 1024
+
+/** A message that is none of this format: who gets it knows that there is something to read. */
+const unread = "0"
+
+const messagesOf = (frames: ReadonlyArray<Frame>): ReadonlyArray<string> => {
+  const messages: Array<string> = []
+  let start = 0
+  let units = 0
+  const cut = (end: number): void => {
+    if (end > start) messages.push(...RedisFrame.encode(frames.slice(start, end)))
+    start = end
+    units = 0
+  }
+  for (let index = 0; index < frames.length; index++) {
+    const { length } = frames[index]!.envelope.event
+    if (units + length > messageUnits) cut(index)
+    units += length
+    if (length <= messageUnits) continue
+    messages.push(unread)
+    start = index + 1
+    units = 0
+  }
+  cut(frames.length)
+  return messages
+}

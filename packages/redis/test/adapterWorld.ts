@@ -1,0 +1,203 @@
+/** What the adapter's tests share: processes on a server, listeners, and a proxy between them. */
+import * as Envelope from "@throughline/core/Envelope"
+import { EventStore } from "@throughline/core/EventStore"
+import { publishAppended, StreamAdapter } from "@throughline/core/StreamAdapter"
+import * as SubscriptionHub from "@throughline/core/SubscriptionHub"
+import * as Throughline from "@throughline/core/Throughline"
+import * as IoRedis from "@throughline/redis/IoRedis"
+import * as RedisEventStore from "@throughline/redis/RedisEventStore"
+import * as RedisStreamAdapter from "@throughline/redis/RedisStreamAdapter"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import { connect, createServer, type Socket } from "node:net"
+
+export const runId = Envelope.RunId.make("run")
+export const sessionId = Envelope.SessionId.make("chat")
+export const room: Envelope.Room = { _tag: "Run", runId }
+
+let minted = 0
+export const eventOf = (more: Partial<Envelope.EncodedEvent> = {}): Envelope.EncodedEvent => ({
+  eventId: Envelope.EventId.make(`0199c0de-0000-7000-8000-${String(++minted).padStart(12, "0")}`),
+  kind: "Said",
+  delivery: "normal",
+  emittedAt: "2026-01-31T09:30:00.000Z",
+  tags: [],
+  correlation: {},
+  event: JSON.stringify({ said: minted }) as Envelope.EventJson,
+  ...more,
+})
+
+export const events = (count: number) => Array.from({ length: count }, () => eventOf())
+
+/** An event with a JSON text of so many characters. */
+export const sized = (length: number) =>
+  eventOf({ event: JSON.stringify("x".repeat(length - 2)) as Envelope.EventJson })
+
+export const ending = () => eventOf({ delivery: "terminal", endsRun: "completed" })
+
+export interface ProcessOptions {
+  readonly client?: Omit<IoRedis.Options, "url"> | undefined
+  readonly live?: RedisStreamAdapter.Options | undefined
+  readonly store?: RedisEventStore.RedisStoreOptions | undefined
+}
+
+/** What a process has: a client, a store that publishes to the run's room, and an adapter. */
+export const process = Effect.fnUntraced(function* (url: string, options: ProcessOptions = {}) {
+  const context = yield* Layer.build(
+    Layer.mergeAll(
+      RedisEventStore.layer({ publish: true, ...options.store }),
+      RedisStreamAdapter.layer(options.live),
+    ).pipe(
+      Layer.provideMerge(IoRedis.layer({ url, reconnect: Schedule.spaced("20 millis"), ...options.client })),
+      Layer.provide(Throughline.layerCrypto),
+    ),
+  )
+  const store = Context.get(context, EventStore)
+  const adapter = Context.get(context, StreamAdapter)
+  return {
+    store,
+    adapter,
+    redis: Context.get(context, IoRedis.IoRedis),
+    append: (appended: ReadonlyArray<Envelope.EncodedEvent>, run = runId) =>
+      Effect.tap(
+        store.append({ runId: run, sessionId, vocabulary: { name: "test", version: 1 }, events: appended }),
+        (result) => publishAppended(adapter, result, Envelope.defaultRooms),
+      ),
+  }
+})
+
+export type Process = Effect.Success<ReturnType<typeof process>>
+
+type Item = Envelope.Frame | Envelope.Gap
+
+/** Subscribes, and collects what arrives; `ended` is how the stream came to an end. */
+export const listen = Effect.fnUntraced(function* (adapter: StreamAdapter["Service"], to = room, capacity?: number) {
+  const items: Array<Item> = []
+  const stream = yield* adapter.subscribe(to, { capacity })
+  const fiber = yield* Effect.forkScoped(Stream.runForEach(stream, (item) => Effect.sync(() => items.push(item))))
+  return { items, ended: Effect.timeout(Fiber.await(fiber), "10 seconds") }
+})
+
+/** Seqs of frames and reasons of gaps, in order. */
+export const told = (items: ReadonlyArray<Item>) =>
+  items.map((item) => (item._tag === "Frame" ? item.envelope.seq : item.reason))
+
+class NotYet extends Data.TaggedError("NotYet") {}
+
+/** Lets time pass until the condition holds; fails after 15 seconds. */
+export const until = <E = never>(condition: () => boolean | Effect.Effect<boolean, E>) =>
+  Effect.suspend(() => {
+    const holds = condition()
+    return Effect.flatMap(Effect.isEffect(holds) ? holds : Effect.succeed(holds), (is) =>
+      is ? Effect.void : Effect.fail(new NotYet()),
+    )
+  }).pipe(Effect.retry(Schedule.spaced("5 millis")), Effect.timeout("15 seconds"))
+
+/** Tries until it succeeds, for 15 seconds. */
+export const eventually = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  effect.pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("15 seconds"))
+
+/** The channels that anybody listens to. */
+export const channels = ({ redis }: Process) =>
+  Effect.map(redis.send("PUBSUB", ["CHANNELS", "*"]), (found) => (found as ReadonlyArray<string>).toSorted())
+
+/** How many connections listen to rooms. */
+export const subscribers = ({ redis }: Process) =>
+  Effect.map(
+    redis.send("CLIENT", ["LIST", "TYPE", "pubsub"]),
+    (list) =>
+      String(list)
+        .split("\n")
+        .filter((line) => line !== "").length,
+  )
+
+export const kill = ({ redis }: Process) => redis.send("CLIENT", ["KILL", "TYPE", "pubsub"])
+
+/** A reader of the run through a hub that looks at the store only when it is told to. */
+export const follow = Effect.fnUntraced(function* (store: EventStore["Service"], adapter: StreamAdapter["Service"]) {
+  const seen: Array<number> = []
+  const hub = Context.get(
+    yield* Layer.build(
+      SubscriptionHub.layer({ watchdog: "1 hour" }).pipe(
+        Layer.provide(Layer.merge(Layer.succeed(EventStore, store), Layer.succeed(StreamAdapter, adapter))),
+      ),
+    ),
+    SubscriptionHub.SubscriptionHub,
+  )
+  let caughtUp = false
+  const fiber = yield* Effect.forkScoped(
+    Stream.runForEach(hub.run(runId), (item) =>
+      Effect.sync(() => {
+        if (item._tag === "Event") seen.push(item.envelope.seq)
+        else if (item._tag === "CaughtUp") caughtUp = true
+      }),
+    ),
+  )
+  yield* until(() => caughtUp)
+  return { seen, fiber, done: Effect.timeout(Fiber.join(fiber), "15 seconds") }
+})
+
+/** A proxy in front of a server: it cuts, refuses, holds back and alters what the server says. */
+export const proxy = Effect.fnUntraced(function* (port: number) {
+  const pairs = new Set<readonly [Socket, Socket]>()
+  const state = {
+    /** New connections are closed at once. */
+    isRefusing: false,
+    /** What the server says is held back. */
+    isSilent: false,
+    /** What is said instead of it, on connections that have subscribed. */
+    alter: undefined as ((answer: string) => string) | undefined,
+    cuts: 0,
+  }
+  const server = createServer((client) => {
+    client.on("error", () => {})
+    if (state.isRefusing) return void client.destroy()
+    const upstream = connect(port, "127.0.0.1")
+    upstream.on("error", () => {})
+    const pair = [client, upstream] as const
+    pairs.add(pair)
+    let isSubscriber = false
+    client.on("data", (bytes) => {
+      if (/SUBSCRIBE/.test(bytes.toString())) isSubscriber = true
+      upstream.write(bytes)
+    })
+    upstream.on("data", (bytes) => {
+      if (state.isSilent) return
+      const { alter } = state
+      client.write(alter === undefined || !isSubscriber ? bytes : alter(bytes.toString()))
+    })
+    client.on("close", () => {
+      pairs.delete(pair)
+      upstream.destroy()
+    })
+    upstream.on("close", () => client.destroy())
+    return undefined
+  })
+  const own = yield* Effect.acquireRelease(
+    Effect.callback<number>((resume) => {
+      server.listen(0, "127.0.0.1", () => {
+        const address = server.address()
+        resume(Effect.succeed(typeof address === "object" && address !== null ? address.port : 0))
+      })
+    }),
+    () =>
+      Effect.sync(() => {
+        server.close()
+        for (const [client] of pairs) client.destroy()
+      }),
+  )
+  return {
+    url: `redis://127.0.0.1:${own}`,
+    state,
+    cut: Effect.sync(() => {
+      for (const [client] of pairs) client.destroy()
+    }),
+    /** Connections there are. */
+    connections: () => pairs.size,
+  }
+})
