@@ -48,31 +48,48 @@ const unavailable = (error: RedisFailed): AdapterUnavailable =>
   new AdapterUnavailable({ detail: error.message, isRetryable: error.isRetryable, cause: error })
 
 const disconnected = (detail: string): AdapterUnavailable =>
-  unavailable(new RedisFailed({ command: "SUBSCRIBE", reason: new Disconnected({ detail }) }))
+  unavailable(new RedisFailed({ command: "subscribe", reason: new Disconnected({ detail }) }))
+
+/** What answers is no Redis: the next connection may meet one. */
+const makeAnew = ({ client }: Connection): void => {
+  if (client.status === "ready") client.disconnect(true)
+}
+
+/** A sign of life; no answer in time makes the connection anew by itself. */
+const checkLife = (connection: Connection): Effect.Effect<void> =>
+  Effect.match(connection.send("ping", []), {
+    // On a connection that has subscribed, RESP2 answers with a pair.
+    onSuccess: (reply) => {
+      if (!/^pong$/i.test(String(Array.isArray(reply) ? reply[0] : reply))) makeAnew(connection)
+    },
+    // A server that is busy, or doesn't let this user ask, is one.
+    onFailure: ({ reason }) => {
+      if (reason._tag === "Refused" && reason.code === "ERR") makeAnew(connection)
+    },
+  })
 
 /** Tells a connection of rooms. Answers come in order and always come: Redis's, or why there is none. */
 const wireOf = (connection: Connection, fork: (effect: Effect.Effect<void>) => void): subscriptions.Wire => {
-  const { client } = connection
   const refusal = (error: RedisFailed): subscriptions.Refusal => {
     const { _tag } = error.reason
-    // What answers like this is no Redis; the next connection may meet one.
-    if (_tag === "Unexpected" && client.status === "ready") client.disconnect(true)
+    if (_tag === "Unexpected") makeAnew(connection)
     return { error: unavailable(error), isLost: _tag === "Disconnected" || _tag === "TimedOut" }
   }
   return {
+    // In small letters, as ioredis keeps its own account of them.
     subscribe: (channel, onAnswer) =>
       fork(
-        Effect.match(connection.send("SUBSCRIBE", [channel]), {
+        Effect.match(connection.send("subscribe", [channel]), {
           onSuccess: (reply) => {
             if (typeof reply === "number" && reply > 0) return onAnswer(undefined)
-            const reason = new Unexpected({ problem: "the answer to SUBSCRIBE is no number of channels" })
-            return onAnswer(refusal(new RedisFailed({ command: "SUBSCRIBE", reason })))
+            const reason = new Unexpected({ problem: "the answer is no number of channels" })
+            return onAnswer(refusal(new RedisFailed({ command: "subscribe", reason })))
           },
           onFailure: (error) => onAnswer(refusal(error)),
         }),
       ),
     // A connection that can't carry it out is lost, and its subscriptions with it.
-    unsubscribe: (channel) => fork(Effect.ignore(connection.send("UNSUBSCRIBE", [channel]))),
+    unsubscribe: (channel) => fork(Effect.ignore(connection.send("unsubscribe", [channel]))),
   }
 }
 
@@ -102,8 +119,9 @@ export const make = Effect.fnUntraced(function* (
     const listened = subscriptions.make(wireOf(connection, fork), () =>
       disconnected("the subscriber connection is being made again"),
     )
-    const onMessage = (channel: Buffer, message: Buffer): void =>
-      listened.receive(channel.toString(), message.toString())
+    // Whatever else ioredis takes for a message: an exception here would end the process.
+    const onMessage = (channel: unknown, message: unknown): void =>
+      listened.receive(String(channel), message instanceof Buffer ? message.toString() : "")
     const onEnd = (): void => {
       fork(RcRef.invalidate(subscriber))
       listened.end(disconnected("the subscriber connection was given up"))
@@ -121,7 +139,7 @@ export const make = Effect.fnUntraced(function* (
             .off("end", onEnd),
         ),
     )
-    yield* Effect.forkScoped(Effect.schedule(Effect.ignore(connection.send("PING", [])), heartbeat))
+    yield* Effect.forkScoped(Effect.schedule(checkLife(connection), heartbeat))
     return listened
   })
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import * as Envelope from "@throughline/core/Envelope"
+import type * as Envelope from "@throughline/core/Envelope"
 import { StreamAdapter } from "@throughline/core/StreamAdapter"
 import * as IoRedis from "@throughline/redis/IoRedis"
 import * as RedisFrame from "@throughline/redis/RedisFrame"
@@ -11,11 +11,12 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
+import { Redis as Client } from "ioredis"
 import nodeProcess from "node:process"
 import * as World from "./adapterWorld.ts"
 import * as RedisServer from "./RedisServer.ts"
 
-const { room, sessionId } = World
+const { room, runRoom, sessionId } = World
 const session: Envelope.Room = { _tag: "Session", sessionId }
 const url = RedisServer.forFile()
 
@@ -32,8 +33,6 @@ const two = Effect.gen(function* () {
   const there = yield* World.process(yield* url, { client: { keyPrefix: here.redis.keyPrefix } })
   return { here, there }
 })
-
-const runRoom = (n: number): Envelope.Room => ({ _tag: "Run", runId: Envelope.RunId.make(`run-${n}`) })
 
 /** The channels of a process's prefix that anybody listens to. */
 const channels = (process: World.Process) =>
@@ -54,7 +53,7 @@ describe("RedisStreamAdapter", () => {
       yield* World.until(() => inRun.items.length >= 4 && inSession.items.length >= 4)
       // What is published last on the connection has everything before it.
       const marker = yield* World.listen(here.adapter, runRoom(1))
-      yield* there.append(World.events(1), Envelope.RunId.make("run-1"))
+      yield* there.append(World.events(1), World.runIdOf(1))
       yield* World.until(() => marker.items.length > 0)
       expect(inRun.items).toEqual(expected)
       expect(inSession.items.slice(0, 4)).toEqual(expected)
@@ -68,7 +67,7 @@ describe("RedisStreamAdapter", () => {
       const { here, there } = yield* two
       for (let n = 0; n < 50; n++) {
         const { items } = yield* World.listen(here.adapter, runRoom(n))
-        const { frames } = yield* there.append(World.events(1), Envelope.RunId.make(`run-${n}`))
+        const { frames } = yield* there.append(World.events(1), World.runIdOf(n))
         yield* World.until(() => items.length > 0)
         expect(items).toEqual(frames)
       }
@@ -142,7 +141,7 @@ describe("RedisStreamAdapter", () => {
     Effect.gen(function* () {
       const process = yield* fresh()
       const { items } = yield* World.listen(process.adapter)
-      const other = yield* process.append(World.events(1), Envelope.RunId.make("other"))
+      const other = yield* process.append(World.events(1), World.otherRun)
       const foreign = RedisFrame.encode(other.frames)[0]!
       for (const message of ["", "nonsense", "{}", "\u0000\uffff", foreign, foreign.replace("1 ", "2 ")]) {
         items.length = 0
@@ -208,7 +207,7 @@ describe("RedisStreamAdapter", () => {
       const stuck = yield* process.adapter.subscribe(room, { capacity: 2 })
       const { items } = yield* World.listen(process.adapter, runRoom(1))
       for (let n = 0; n < 20; n++) yield* process.append(World.events(5))
-      yield* process.append(World.events(1), Envelope.RunId.make("run-1"))
+      yield* process.append(World.events(1), World.runIdOf(1))
       yield* World.until(() => items.length === 1)
       const late = yield* World.listen({ ...process.adapter, subscribe: () => Effect.succeed(stuck) })
       yield* World.until(() => late.items.length > 0)
@@ -313,7 +312,7 @@ describe("RedisStreamAdapter", () => {
       }
       yield* World.until(() => Effect.map(channels(process), (names) => names.length === 0))
       const { items } = yield* World.listen(process.adapter, runRoom(1))
-      yield* process.append(World.events(1), Envelope.RunId.make("run-1"))
+      yield* process.append(World.events(1), World.runIdOf(1))
       yield* World.until(() => items.length === 1)
     }).pipe(Effect.scoped),
   )
@@ -330,18 +329,30 @@ describe("RedisStreamAdapter", () => {
     }).pipe(Effect.scoped),
   )
 
-  it.live("an adapter over a client that the caller has uses a connection of its own", () =>
-    Effect.gen(function* () {
-      const process = yield* fresh()
-      const scope = yield* Scope.make()
-      const client = IoRedis.layerFrom(process.redis.client, { keyPrefix: process.redis.keyPrefix })
-      const context = yield* Scope.provide(Layer.build(Layer.provide(RedisStreamAdapter.layer(), client)), scope)
-      const { items } = yield* Scope.provide(World.listen(Context.get(context, StreamAdapter)), scope)
-      const { frames } = yield* process.append(World.events(2))
-      yield* World.until(() => items.length > 0)
-      expect(items).toEqual(frames)
-      yield* Scope.close(scope, Exit.void)
-      expect(process.redis.client.status).toBe("ready")
-    }).pipe(Effect.scoped),
-  )
+  for (const protocol of [2, 3] as const) {
+    it.live(`over RESP${protocol}, and a client that the caller has: its own connection is apart, and left open`, () =>
+      Effect.gen(function* () {
+        const writer = yield* fresh()
+        const { keyPrefix } = writer.redis
+        const own = new Client(yield* url, { autoResendUnfulfilledCommands: false, protocol })
+        yield* Effect.addFinalizer(() => Effect.sync(() => own.disconnect()))
+        yield* Effect.gen(function* () {
+          const layer = RedisStreamAdapter.layer({ heartbeat: "20 millis" }).pipe(
+            Layer.provide(IoRedis.layerFrom(own, { keyPrefix })),
+          )
+          const adapter = Context.get(yield* Layer.build(layer), StreamAdapter)
+          yield* Effect.scoped(World.listen(adapter, session))
+          const { items } = yield* World.listen(adapter)
+          const first = yield* writer.append(World.events(2))
+          yield* Effect.sleep("100 millis")
+          const second = yield* writer.append(World.events(2))
+          yield* World.until(() => items.length >= 4)
+          expect(items).toEqual([...first.frames, ...second.frames])
+          expect(yield* channels(writer)).toHaveLength(1)
+        }).pipe(Effect.scoped)
+        expect(own.status).toBe("ready")
+        yield* World.until(() => Effect.map(channels(writer), (names) => names.length === 0))
+      }).pipe(Effect.scoped),
+    )
+  }
 })

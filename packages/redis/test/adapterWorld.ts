@@ -16,7 +16,10 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { connect, createServer, type Socket } from "node:net"
 
+export const runIdOf = (n: number) => Envelope.RunId.make(`run-${n}`)
+export const runRoom = (n: number): Envelope.Room => ({ _tag: "Run", runId: runIdOf(n) })
 export const runId = Envelope.RunId.make("run")
+export const otherRun = Envelope.RunId.make("other")
 export const sessionId = Envelope.SessionId.make("chat")
 export const room: Envelope.Room = { _tag: "Run", runId }
 
@@ -142,42 +145,46 @@ export const follow = Effect.fnUntraced(function* (store: EventStore["Service"],
   return { seen, fiber, done: Effect.timeout(Fiber.join(fiber), "15 seconds") }
 })
 
-/** A proxy in front of a server: it cuts, refuses, holds back and alters what the server says. */
+interface Pair {
+  readonly client: Socket
+  readonly upstream: Socket
+  isSilent: boolean
+  isSubscriber: boolean
+}
+
+/** A proxy in front of a server: it cuts and refuses connections, holds back and alters what the server says. */
 export const proxy = Effect.fnUntraced(function* (port: number) {
-  const pairs = new Set<readonly [Socket, Socket]>()
+  const pairs = new Set<Pair>()
   const state = {
     /** New connections are closed at once. */
     isRefusing: false,
-    /** What the server says is held back. */
-    isSilent: false,
-    /** What is said instead of it, on connections that have subscribed. */
-    alter: undefined as ((answer: string) => string) | undefined,
-    cuts: 0,
+    /** What is said instead of what the server says, on connections that have subscribed. */
+    alter: undefined as (() => string) | undefined,
   }
   const server = createServer((client) => {
     client.on("error", () => {})
-    if (state.isRefusing) return void client.destroy()
-    const upstream = connect(port, "127.0.0.1")
-    upstream.on("error", () => {})
-    const pair = [client, upstream] as const
+    if (state.isRefusing) {
+      client.destroy()
+      return
+    }
+    const upstream = connect(port, "127.0.0.1").on("error", () => {})
+    const pair: Pair = { client, upstream, isSilent: false, isSubscriber: false }
     pairs.add(pair)
-    let isSubscriber = false
     client.on("data", (bytes) => {
-      if (/SUBSCRIBE/.test(bytes.toString())) isSubscriber = true
+      if (bytes.includes("subscribe")) pair.isSubscriber = true
       upstream.write(bytes)
     })
     upstream.on("data", (bytes) => {
-      if (state.isSilent) return
-      const { alter } = state
-      client.write(alter === undefined || !isSubscriber ? bytes : alter(bytes.toString()))
+      if (pair.isSilent) return
+      client.write(pair.isSubscriber && state.alter !== undefined ? state.alter() : bytes)
     })
     client.on("close", () => {
       pairs.delete(pair)
       upstream.destroy()
     })
     upstream.on("close", () => client.destroy())
-    return undefined
   })
+  const each = (effect: (pair: Pair) => void) => Effect.sync(() => pairs.forEach(effect))
   const own = yield* Effect.acquireRelease(
     Effect.callback<number>((resume) => {
       server.listen(0, "127.0.0.1", () => {
@@ -188,16 +195,17 @@ export const proxy = Effect.fnUntraced(function* (port: number) {
     () =>
       Effect.sync(() => {
         server.close()
-        for (const [client] of pairs) client.destroy()
+        for (const { client } of pairs) client.destroy()
       }),
   )
   return {
     url: `redis://127.0.0.1:${own}`,
     state,
-    cut: Effect.sync(() => {
-      for (const [client] of pairs) client.destroy()
-    }),
-    /** Connections there are. */
-    connections: () => pairs.size,
+    cut: each(({ client }) => void client.destroy()),
+    /** Nothing that the server says arrives on the connections there are. */
+    silence: each((pair) => void (pair.isSilent = true)),
+    /** What the server says to subscribers stays where it is. */
+    pause: each(({ isSubscriber, upstream }) => void (isSubscriber && upstream.pause())),
+    resume: each(({ upstream }) => void upstream.resume()),
   }
 })
