@@ -82,18 +82,18 @@ describe("RedisStreamAdapter, when the connection is lost", () => {
         const writer = yield* World.process(server.url)
         const processes = yield* Effect.forEach([1, 2, 3], () => World.process(server.url))
         const readers = yield* Effect.forEach(processes, ({ adapter, store }) => World.follow(store, adapter))
-        let kills = 0
+        const cut = { readers: 0 }
         const killing = yield* Effect.forkChild(
           Effect.forever(
             Effect.andThen(
-              Effect.tap(World.kill(writer), (killed) => Effect.sync(() => (kills += Number(killed)))),
+              Effect.tap(World.kill(writer), (killed) => Effect.sync(() => (cut.readers += Number(killed)))),
               Effect.sleep("15 millis"),
             ),
           ),
         )
         let written = 0
         // Until the readers were cut often, whatever else runs on the machine.
-        while (written < 300 || kills < 15) {
+        while (written < 300 || cut.readers < 15) {
           yield* writer.append(World.events(1))
           written++
           yield* Effect.sleep("1 millis")
