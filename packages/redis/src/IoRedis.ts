@@ -26,6 +26,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -108,18 +109,30 @@ interface Attached {
   lastProblem: string | undefined
 }
 
+/** ioredis puts the command on an error that answers one. */
+const isOfSelect = (error: unknown): boolean =>
+  Predicate.hasProperty(error, "command") &&
+  Predicate.hasProperty(error.command, "name") &&
+  error.command.name === "select"
+
 /** Listens to a client: without a listener ioredis prints its errors. */
 const attach = Effect.fnUntraced(function* (client: Client, role: string, timeout: number) {
   const context = yield* Effect.context()
   const run = Effect.runForkWith(context)
   const attached: Attached = { client, timeout, deadlines: deadlines.make(timeout), lastProblem: undefined }
   let wasReady = client.status === "ready"
+  let isHungUp = false
   const onError = (error: unknown): void => {
+    if (isHungUp) return
     const reason = reasonOf(error, 0)
     attached.lastProblem = "detail" in reason ? reason.detail : reason.message
+    // ioredis would go on in database 0, which is somebody else's.
+    isHungUp = client.status === "connect" && isOfSelect(error)
+    if (isHungUp) client.disconnect(true)
   }
   // What accepts connections and then says nothing is no server.
   const onConnect = (): void => {
+    isHungUp = false
     const { stream } = client
     const onLate = (): void => {
       if (client.stream !== stream || client.status !== "connect") return

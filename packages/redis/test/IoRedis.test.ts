@@ -144,6 +144,15 @@ describe("IoRedis", () => {
     }).pipe(Effect.scoped),
   )
 
+  it.live("a database that the server doesn't have fails the connection, which would go on in another one", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const failure = yield* Effect.flip(clientOf({ url: `redis://127.0.0.1:${server.port}/99` }))
+      expect(failure).toMatchObject({ command: "connect", reason: { _tag: "Disconnected" } })
+      expect(failure.message).toContain("DB index is out of range")
+    }).pipe(Effect.scoped),
+  )
+
   it.live("no password is in an error, whether it is right, wrong or in a URL that can't be read", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.make({ requirepass: "s3cret" })
