@@ -21,10 +21,14 @@ import { list, type ListRequest, remove } from "./Runs.ts"
 import * as StoreUrl from "./StoreUrl.ts"
 import { tail, unknownRun } from "./Tail.ts"
 
+/** Flags are seen by whoever lists the processes of a machine. */
+const redisUrls =
+  "redis://[user:password@]host[:port][/database][?prefix=KEYS] (rediss:// for TLS, with NODE_EXTRA_CA_CERTS=FILE for a certificate authority of your own; redis+sentinel://host,host/master behind Sentinels; a password is better kept in THROUGHLINE_STORE)"
+
 const store = Flag.String("store").pipe(
   Flag.withMetavar("URL"),
   Flag.withDescription(
-    "Where runs are kept: sqlite:PATH. Default: THROUGHLINE_STORE, else one file in your data directory. The file and its directory must be writable even to read from: copy a store on read-only media first",
+    `Where runs are kept: sqlite:PATH, or ${redisUrls}. Default: THROUGHLINE_STORE, else one file in your data directory. A file and its directory must be writable even to read from: copy a store on read-only media first`,
   ),
   Flag.optional,
 )
@@ -62,7 +66,7 @@ const recordCommand = Command.make(
     ),
     store: store.pipe(
       Flag.withDescription(
-        "Where to record: sqlite:PATH, or memory: to only try it. Default: THROUGHLINE_STORE, else one file in your data directory",
+        `Where to record: sqlite:PATH, ${redisUrls}, or memory: to only try it. Default: THROUGHLINE_STORE, else one file in your data directory`,
       ),
     ),
     format: Flag.Literals("format", Format.literals).pipe(
@@ -117,9 +121,11 @@ const withStore = Effect.fnUntraced(function* <A, E, R, E2, R2>(
 ) {
   const { url } = yield* StoreUrl.resolve(Option.getOrUndefined(flag))
   if (url._tag === "Memory")
-    return yield* wrong("memory: is for record alone, nothing can be read from it: expected sqlite:PATH")
+    return yield* wrong(
+      "memory: is for record alone, nothing can be read from it: expected sqlite:PATH or redis://HOST",
+    )
   const fileSystem = yield* FileSystem.FileSystem
-  if (missing !== undefined && !(yield* fileSystem.exists(url.path))) return yield* missing
+  if (missing !== undefined && url._tag === "Sqlite" && !(yield* fileSystem.exists(url.path))) return yield* missing
   return yield* use.pipe(Effect.provide(Backend.layer(url)))
 })
 
