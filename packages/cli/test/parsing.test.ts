@@ -22,6 +22,11 @@ const resolve = (flag: string | undefined, env: Record<string, string>) =>
     Effect.provide(Path.layer),
   )
 
+const redis = (text: string) => {
+  const url = Result.getOrThrow(StoreUrl.parse(text, "--store"))
+  return url._tag === "Redis" ? { ...url, address: Redacted.value(url.address) } : assert.fail(url._tag)
+}
+
 describe("StoreUrl", () => {
   it("names a file after sqlite:, or memory", () => {
     assert.strictEqual(path("sqlite:runs.db"), "runs.db")
@@ -37,11 +42,6 @@ describe("StoreUrl", () => {
     const error = Result.getOrThrow(Result.flip(StoreUrl.parse("runs.db", "--store")))
     assert.include(error.message, "expected sqlite:PATH")
   })
-
-  const redis = (text: string) => {
-    const url = Result.getOrThrow(StoreUrl.parse(text, "--store"))
-    return url._tag === "Redis" ? { ...url, address: Redacted.value(url.address) } : assert.fail(url._tag)
-  }
 
   it("redis:// and rediss:// name a server, a user, a database and a prefix", () => {
     const plain = { _tag: "Redis" as const, sentinel: undefined, keyPrefix: undefined }
