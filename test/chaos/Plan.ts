@@ -43,9 +43,9 @@ export const short: Size = {
   producers: 2,
   readers: 3,
   runs: 24,
-  lines: 2400,
-  openRuns: 6,
-  pause: 150,
+  lines: 4000,
+  openRuns: 4,
+  pause: 250,
   leaseMillis: 4000,
   graceMillis: 1500,
   watchdogMillis: 1000,
@@ -89,7 +89,8 @@ export type Told = typeof Told.Type
 
 export type Fault =
   | { readonly _tag: "KillRedis"; readonly downMillis: number }
-  | { readonly _tag: "KillProducer"; readonly index: number }
+  /** With `lateMillis`, what it sent last is on its way for so long that the next one has begun. */
+  | { readonly _tag: "KillProducer"; readonly index: number; readonly lateMillis: number | undefined }
   | { readonly _tag: "StopProducer"; readonly index: number }
   | { readonly _tag: "KillReader"; readonly index: number }
   | {
@@ -147,8 +148,12 @@ const drawFaults = (size: Size) =>
       ...(yield* times(size.redisKills, () =>
         Effect.map(Random.nextIntBetween(0, 800), (downMillis): Fault => ({ _tag: "KillRedis", downMillis })),
       )),
-      ...(yield* times(size.producerKills, () =>
-        Effect.map(producer, (index): Fault => ({ _tag: "KillProducer", index })),
+      ...(yield* times(size.producerKills, (nth) =>
+        Effect.gen(function* () {
+          const lateMillis = yield* Random.nextIntBetween(200, 2000)
+          const index = yield* producer
+          return { _tag: "KillProducer", index, lateMillis: nth % 2 === 0 ? lateMillis : undefined } as const
+        }),
       )),
       ...(yield* times(size.producerStops, () =>
         Effect.map(producer, (index): Fault => ({ _tag: "StopProducer", index })),

@@ -173,6 +173,20 @@ const stopUntilTakenForDead = Effect.fnUntraced(function* ({ store, told, worker
   return after.some(({ status }) => status === "failed")
 })
 
+/** Breaks a link, and waits a while for the fault to meet a connection; whether it did. */
+const breakLink = Effect.fnUntraced(function* (proxy: TcpProxy.TcpProxy, way: TcpProxy.Way, millis: number) {
+  const before = proxy.met[way]
+  const isMet = Effect.sync(() => proxy.met[way] > before)
+  const met = Effect.repeat(isMet, { until: (is) => is, schedule: Schedule.spaced("10 millis") })
+  // Between two lives of its process a link has nothing to cut.
+  const fault =
+    way === "cut"
+      ? Effect.repeat(proxy.cut, { until: () => isMet, schedule: Schedule.spaced("10 millis") })
+      : proxy[way](millis)
+  yield* Effect.timeoutOption(Effect.andThen(fault, met), "4 seconds")
+  return yield* isMet
+})
+
 /** Does harm; `false`: nothing was left that it could have hurt. */
 const carryOut = (world: World, fault: Plan.Fault) =>
   Effect.gen(function* () {
@@ -184,25 +198,16 @@ const carryOut = (world: World, fault: Plan.Fault) =>
         yield* server.start
         return true
       }
-      case "KillProducer":
+      case "KillProducer": {
+        if (fault.lateMillis !== undefined) yield* breakLink(proxies.producer[fault.index]!, "late", fault.lateMillis)
         return yield* workers.producer[fault.index]!.kill
+      }
       case "KillReader":
         return yield* workers.reader[fault.index]!.kill
       case "StopProducer":
         return yield* stopUntilTakenForDead(world, fault.index)
       case "Link": {
-        const proxy = proxies[fault.of][fault.index]!
-        const { way } = fault
-        const before = proxy.met[way]
-        const isMet = Effect.sync(() => proxy.met[way] > before)
-        // Between two lives of its process, or two requests, a link has nothing that breaks.
-        yield* (way === "cut" || way === "resetInAnswer" ? proxy[way] : proxy[way](fault.millis)).pipe(
-          Effect.andThen(way === "cut" ? isMet : Effect.succeed(true)),
-          Effect.repeat({ until: (done) => done, schedule: Schedule.spaced("20 millis") }),
-          Effect.andThen(Effect.repeat(isMet, { until: (done) => done, schedule: Schedule.spaced("20 millis") })),
-          Effect.timeoutOption("2 seconds"),
-        )
-        return yield* isMet
+        return yield* breakLink(proxies[fault.of][fault.index]!, fault.way, fault.millis)
       }
     }
   })

@@ -21,10 +21,10 @@ export interface TcpProxy {
   /** For so many ms everything trickles, in pieces of odd sizes. */
   readonly slow: (millis: number) => Effect.Effect<void>
   /** The next answer is delivered up to its middle; then the connection is reset. */
-  readonly resetInAnswer: Effect.Effect<void>
+  readonly resetInAnswer: () => Effect.Effect<void>
   /**
-   * The next request is taken and the client's connection reset; the server gets the request so many ms later, when its
-   * sender has long sent it again.
+   * The next requests are taken, not answered, and the client's connection is reset; the server gets them so many ms
+   * later, when their sender has long sent them again, or another in its place has gone on.
    */
   readonly late: (millis: number) => Effect.Effect<void>
   /** Connections that each fault has met. */
@@ -36,6 +36,9 @@ const pieces = [1, 3, 700, 13, 1400, 2, 4096]
 const pieceMillis = 4
 /** Bytes that a slow link takes in before it makes its sender wait. */
 const slowBuffer = 64 * 1024
+
+/** For how long a connection whose requests are to be late takes them in. */
+const heldMillis = 150
 
 /** One direction of a connection. */
 class Pipe {
@@ -92,6 +95,8 @@ class Faults {
 
 class Connection {
   #isMute = false
+  /** Requests that are to be late. */
+  #held: Array<Buffer> | undefined
   #metSlow = 0
   readonly #client: Socket
   readonly #server: Socket
@@ -128,16 +133,23 @@ class Connection {
   }
 
   #request(bytes: Buffer): void {
+    if (this.#held !== undefined) this.#held.push(bytes)
     if (this.#isMute) return
     const after = this.#faults.late.shift()
-    if (after === undefined) {
-      this.#requests.pass(bytes)
-      return
-    }
-    this.#faults.met.late++
+    if (after === undefined) this.#requests.pass(bytes)
+    else this.#hold(bytes, after)
+  }
+
+  #hold(bytes: Buffer, after: number): void {
+    const held = [bytes]
+    this.#held = held
     this.#isMute = true
-    this.#client.resetAndDestroy()
-    setTimeout(() => this.#server.end(bytes), after)
+    setTimeout(() => {
+      this.#held = undefined
+      this.#faults.met.late++
+      this.#client.resetAndDestroy()
+    }, heldMillis)
+    setTimeout(() => this.#server.end(Buffer.concat(held)), heldMillis + after)
   }
 
   #answer(bytes: Buffer): void {
@@ -224,9 +236,10 @@ export const make = Effect.fnUntraced(function* (target: number): Effect.fn.Retu
       Effect.sync(() => {
         faults.slowUntil = performance.now() + millis
       }),
-    resetInAnswer: Effect.sync(() => {
-      faults.resetsInAnswer++
-    }),
+    resetInAnswer: () =>
+      Effect.sync(() => {
+        faults.resetsInAnswer++
+      }),
     late: (millis) =>
       Effect.sync(() => {
         faults.late.push(millis)
