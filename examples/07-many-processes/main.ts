@@ -24,40 +24,34 @@ const start = Effect.fnUntraced(function* (script: string, ...args: ReadonlyArra
   return yield* new ExampleFailed({ message: `${script} ${args.join(" ")} failed:\n${lines.join("\n")}` })
 }, Effect.scoped)
 
-/** The seqs of a run in what a reader printed. */
-const seqsOf = (lines: ReadonlyArray<string>, run: string) =>
-  lines.filter((line) => line.startsWith(`${run} `)).map((line) => Number(line.slice(run.length + 1)))
+/** Reads what has these runs, to the end; fails unless that was each of their events once, in order. */
+const read = Effect.fnUntraced(function* (runs: ReadonlyArray<string>, ...what: ReadonlyArray<string>) {
+  const lines = yield* start("reader", ...what)
+  for (const run of runs) {
+    const seqs = lines.filter((line) => line.startsWith(`${run} `)).map((line) => Number(line.slice(run.length + 1)))
+    if (seqs.length !== 26 || seqs.some((seq, index) => seq !== index + 1)) {
+      return yield* new ExampleFailed({
+        message: `the reader of ${what.join(" ")} saw ${seqs.join(" ")} of run ${run}`,
+      })
+    }
+  }
+  yield* Console.log(`the reader of ${what[0]} ${what[1]} saw ${lines.length} events, each once, in order, to the end`)
+})
 
 const program = Effect.gen(function* () {
   const store = yield* EventStore.EventStore
-  const session = yield* (yield* SecureRandom.SecureRandom).uuidV7()
-  const runs = [`${session}-a`, `${session}-b`]
-  const removed = Effect.forEach(runs, (run) => store.remove(Envelope.RunId.make(run)))
-
-  const readers = Effect.all(
-    [...runs.map((run) => start("reader", "run", run)), start("reader", "session", session, String(runs.length))],
+  const id = yield* (yield* SecureRandom.SecureRandom).uuidV7()
+  const [session, one, two] = [`${id}-session`, `${id}-one`, `${id}-two`] as const
+  yield* Effect.all(
+    [
+      read([one], "run", one),
+      read([two], "run", two),
+      read([one, two], "session", session, "2"),
+      start("producer", one, session),
+      start("producer", two, session),
+    ],
     { concurrency: "unbounded" },
-  )
-  const producers = Effect.forEach(runs, (run) => start("producer", run, session), { concurrency: "unbounded" })
-  yield* Console.log("two producers and three readers are started")
-  const [[a = [], b = [], both = []]] = yield* Effect.all([readers, producers], { concurrency: "unbounded" }).pipe(
-    Effect.ensuring(Effect.ignore(removed)),
-  )
-
-  for (const [name, lines, of] of [
-    ["the reader of run a", a, [runs[0]!]],
-    ["the reader of run b", b, [runs[1]!]],
-    ["the reader of the session", both, runs],
-  ] as const) {
-    for (const run of of) {
-      const seqs = seqsOf(lines, run)
-      if (seqs.length !== 26 || seqs.some((seq, index) => seq !== index + 1)) {
-        return yield* new ExampleFailed({ message: `${name} saw ${seqs.join(" ")} of run ${run}` })
-      }
-    }
-    yield* Console.log(`${name} saw ${lines.length} events, each once, in order, to the end`)
-  }
-  return undefined
+  ).pipe(Effect.ensuring(Effect.ignore(Effect.forEach([one, two], (run) => store.remove(Envelope.RunId.make(run))))))
 })
 
 NodeRuntime.runMain(Effect.provide(program, Layer.mergeAll(layer, NodeServices.layer)))
