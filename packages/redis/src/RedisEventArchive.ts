@@ -3,7 +3,7 @@
  *
  * It goes by the index that the append script writes in the same step as the events: one entry an append, and one in the
  * session's own index where the run has a session. A page is one read-only script in one round trip, which a replica and a
- * full server run too; it looks through at most 2,000 entries, so that no replay holds up the server, and holds at most
+ * full server run too; it reads the appends of at most 250 entries, so that no replay holds up the server for long, and holds at most
  * `maxPageEvents` events and `maxPageBytes` bytes.
  *
  * A filter of one session reads that session's index alone. One of runs skips to where they begin and ends where they do.
