@@ -3,8 +3,8 @@
  *
  * It goes by the index that the append script writes in the same step as the events: one entry an append, and one in the
  * session's own index where the run has a session. A page is one read-only script in one round trip, which a replica and a
- * full server run too; it reads the appends of at most 250 entries, so that no replay holds up the server for long, and holds at most
- * `maxPageEvents` events and `maxPageBytes` bytes.
+ * full server run too. It holds at most `maxPageEvents` events and `maxPageBytes` bytes, of at most 250 appends, so that
+ * no replay holds up the server for more than a few milliseconds.
  *
  * A filter of one session reads that session's index alone. One of runs skips to where they begin and ends where they do.
  * Everything else of a filter is asked of the events here, so what it leaves out is sent by Redis all the same.

@@ -217,6 +217,13 @@ describe("RedisEventArchive", () => {
       expect(none.value).toHaveLength(1)
       expect(none.scripts).toBe(1)
       expect(checkpointOf(none.value).position).toBe(checkpointOf(one.value).position)
+      for (const filter of [{}, { runIds: [a, b] }]) {
+        const all = (yield* replay(opened, filter)).filter((item) => item._tag === "Event")
+        expect(all.filter(({ envelope }) => envelope.runId === b).map(({ envelope }) => envelope.seq)).toEqual(
+          Array.from({ length: 6000 }, (_, index) => index + 1),
+        )
+        expect(all.findIndex(({ envelope }) => envelope.runId === a)).toBe(3000)
+      }
     }).pipe(Effect.scoped),
   )
 
