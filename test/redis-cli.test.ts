@@ -4,13 +4,13 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { Redis } from "ioredis"
-import { execFile } from "node:child_process"
+import { writeFile } from "node:fs/promises"
 import { createServer } from "node:http"
 import type { AddressInfo, Server } from "node:net"
 import { join } from "node:path"
-import { promisify } from "node:util"
 import { onTestFinished } from "vitest"
 import * as RedisServer from "../packages/redis/test/RedisServer.ts"
+import * as Certificate from "./certificate.ts"
 import { directory, envelopes, run, script, start } from "./cli-harness.ts"
 
 /** A server that ends with the test. */
@@ -32,21 +32,14 @@ const echo = script("process.stdin.pipe(process.stdout)")
 const seqs = (text: string) => envelopes(text).map(({ seq }) => seq)
 const upTo = (last: number) => Array.from({ length: last }, (_, index) => index + 1)
 
-const openssl = (...args: ReadonlyArray<string>) => promisify(execFile)("openssl", args)
-
-/** A certificate authority of our own, and what a server with a certificate of it for the loopback address is told. */
-const certificates = async () => {
+/** A certificate, and what a server that has it is told. */
+const certified = async () => {
   const at = await directory()
-  const ca = join(at, "ca.pem")
-  const key = join(at, "key.pem")
-  const cert = join(at, "cert.pem")
-  const fresh = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-  const authority = ["-CA", ca, "-CAkey", `${ca}.key`]
-  const address = ["-subj", "/CN=throughline", "-addext", "subjectAltName=IP:127.0.0.1"]
-  await openssl("req", "-x509", ...fresh, "-subj", "/CN=a test authority", "-keyout", `${ca}.key`, "-out", ca)
-  await openssl("req", "-x509", ...fresh, ...authority, ...address, "-keyout", key, "-out", cert)
-  const args = ["--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "no"]
-  return { ca, args }
+  const [file, keyFile] = [join(at, "cert.pem"), join(at, "key.pem")]
+  const { certificate, key } = Certificate.make()
+  await Promise.all([writeFile(file, certificate), writeFile(keyFile, key)])
+  const args = ["--tls-cert-file", file, "--tls-key-file", keyFile, "--tls-ca-cert-file", file]
+  return { file, args: [...args, "--tls-auth-clients", "no"] }
 }
 
 /** A port that nothing listens on. */
@@ -195,11 +188,11 @@ describe("throughline over Redis", { timeout: 120_000 }, () => {
   })
 
   it("rediss:// is TLS, to a server whose certificate is trusted", async () => {
-    const { args, ca } = await certificates()
+    const { args, file } = await certified()
     const tlsPort = await freePort()
     await server({ args: [...args, "--tls-port", String(tlsPort)] })
     const store = `rediss://127.0.0.1:${tlsPort}`
-    const env = { NODE_EXTRA_CA_CERTS: ca }
+    const env = { NODE_EXTRA_CA_CERTS: file }
     const recorder = await run(["record", "--run", "r", "--store", store, "--", "echo", "hidden"], { env })
     assert.strictEqual(recorder.code, 0, recorder.stderr)
     const followed = await run(["tail", "r", "--follow", "--json", "--store", store], { env })
