@@ -340,7 +340,7 @@ const foundIn = (
 }
 
 /** There are runs, and no entry in the index. */
-export const unindexed = new StoreBroken({
+const unindexed = new StoreBroken({
   detail:
     "there is no index of its runs: they were written with `index: false`, or Redis evicted it; without one there is no archive",
 })
