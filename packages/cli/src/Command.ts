@@ -92,7 +92,7 @@ const recordCommand = Command.make(
 ).pipe(
   Command.withShortDescription("Run a command and record its output as a run"),
   Command.withDescription(
-    "Runs a command, passes its output through untouched, and records every line as an event of a new run. The run ends as the command does: completed on exit 0, failed on another code or a signal, cancelled if SIGINT, SIGTERM or SIGHUP reaches this command, which hands it on. Exits with the command's code (128 + n after signal n); with 4 if that is 0 but not everything was stored, which standard error says. A store that doesn't answer never holds up the command for more than 2 s. Output goes through pipes, so the command sees no terminal there. Its command line is recorded too, unless the format is agent.",
+    "Runs a command, passes its output through untouched, and records every line as an event of a new run. The run ends as the command does: completed on exit 0, failed on another code or a signal, cancelled if SIGINT, SIGTERM or SIGHUP reaches this command, which hands it on. Exits with the command's code (128 + n after signal n); with 4 if that is 0 but not everything was stored, which standard error says. A store that doesn't answer holds up the command's start for 10 s at most, and once it runs for 2 s. Output goes through pipes, so the command sees no terminal there. Its command line is recorded too, unless the format is agent.",
   ),
   Command.withExamples([
     { command: "throughline record -- npm test", description: "Record a command" },
