@@ -175,32 +175,24 @@ export const make = Effect.fnUntraced(function* (
 export const layer = (options?: Options): Layer.Layer<StreamAdapter, never, IoRedis> =>
   Layer.effect(StreamAdapter, make(options))
 
-/**
- * UTF-16 units of the events in one message. Redis keeps a message for each connection that hasn't taken it yet and cuts
- * those that keep too much (`client-output-buffer-limit pubsub`, 32 MiB by default).
- */
-const messageUnits = 1024 * 1024
-
-/** A message that is none of this format: who gets it knows that there is something to read. */
-const unread = "0"
-
+/** The messages of frames; those too large for one are told by a message without any. */
 const messagesOf = (frames: ReadonlyArray<Frame>): ReadonlyArray<string> => {
   const messages: Array<string> = []
   let start = 0
-  let units = 0
+  let bytes = 0
   const cut = (end: number): void => {
     if (end > start) messages.push(...RedisFrame.encode(frames.slice(start, end)))
     start = end
-    units = 0
+    bytes = 0
   }
   for (let index = 0; index < frames.length; index++) {
-    const { length } = frames[index]!.envelope.event
-    if (units + length > messageUnits) cut(index)
-    units += length
-    if (length <= messageUnits) continue
-    messages.push(unread)
+    const size = Buffer.byteLength(frames[index]!.envelope.event)
+    if (bytes + size > RedisFrame.mostBytes) cut(index)
+    bytes += size
+    if (size <= RedisFrame.mostBytes) continue
+    messages.push(RedisFrame.unread)
     start = index + 1
-    units = 0
+    bytes = 0
   }
   cut(frames.length)
   return messages

@@ -280,7 +280,7 @@ describe("RedisEventStore", () => {
         `  XADD ${RedisKeys.index(prefix)}`,
         `  XADD ${events}`,
         `  HSET ${run}`,
-        "  PUBSUB NUMSUB",
+        `  PUBLISH ${RedisKeys.runChannel(prefix)}run`,
       ])
       yield* store.read({ runId, limit: 100 })
       expect(yield* monitored(opened, store.read({ runId, limit: 100 }))).toEqual([

@@ -201,6 +201,24 @@ describe("RedisStreamAdapter", () => {
     }).pipe(Effect.scoped),
   )
 
+  it.live(
+    "the store's own messages are bounded too: a batch of megabytes is a gap, of which readers read the store",
+    () =>
+      Effect.gen(function* () {
+        const process = yield* fresh()
+        const { items } = yield* World.listen(process.adapter, room, 5000)
+        const following = yield* World.follow(process.store, process.adapter)
+        yield* process.append(World.events(1))
+        yield* process.append(Array.from({ length: 40 }, () => World.sized(200_000)))
+        yield* process.append(Array.from({ length: 4 }, () => World.sized(200_000)))
+        yield* process.append([World.ending()])
+        yield* following.done
+        expect(following.seen).toEqual(Array.from({ length: 46 }, (_, index) => index + 1))
+        yield* World.until(() => items.length >= 7)
+        expect(World.told(items)).toEqual([1, "overflow", 42, 43, 44, 45, 46])
+      }).pipe(Effect.scoped),
+  )
+
   it.live("a queue that is full tells by a gap, and holds up neither the connection nor other rooms", () =>
     Effect.gen(function* () {
       const process = yield* fresh()
@@ -227,9 +245,13 @@ describe("RedisStreamAdapter", () => {
       const refused = yield* Effect.flip(Effect.scoped(reader.adapter.subscribe(room)))
       expect(refused).toMatchObject({ _tag: "AdapterUnavailable", isRetryable: false })
       expect(refused.message).toContain("NOPERM")
+      const request = { vocabulary: { name: "test", version: 1 }, events: World.events(1) }
       const { frames } = yield* admin.append(World.events(1))
       const unpublished = yield* Effect.flip(reader.adapter.publish([room], frames))
       expect(unpublished).toMatchObject({ _tag: "AdapterUnavailable", isRetryable: false })
+      // Publishing is part of the append's script; what is stored must not look as if it weren't.
+      const writer = yield* World.process(server.url, { client: credentials })
+      expect((yield* writer.store.append({ ...request, runId: World.otherRun })).frames).toHaveLength(1)
       // One room that is refused is none of the others' business.
       yield* admin.redis.send("ACL", ["SETUSER", "reader", `&${admin.redis.keyPrefix}run:*`])
       const { items } = yield* World.listen(reader.adapter)

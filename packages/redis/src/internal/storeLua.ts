@@ -9,6 +9,7 @@
  * never changes within a store is part of the text, what is always read together is one field, and what is rarely needed is
  * read where it is.
  */
+import { mostBytes, unread } from "../RedisFrame.ts"
 import { runChannel, shared } from "../RedisKeys.ts"
 
 /** What is the same for all scripts of a store. */
@@ -42,6 +43,25 @@ local function time()
 end
 `
 
+/**
+ * Publishes records to the run's room. It is asked who listens only where putting the message together costs more than
+ * that; what is too large for a message is told by one that has nothing in it. A publish that fails (a user without the
+ * right to the channel) must not fail the append, which is done by then.
+ */
+const publishing = (prefix: string): string => `
+local function publish(recs, from, n, bytes, header)
+  local room = ${literal(runChannel(prefix))} .. RUN
+  if bytes > 4096 then
+    if redis.call('PUBSUB', 'NUMSUB', room)[2] == 0 then return end
+    if bytes > ${mostBytes} then
+      redis.pcall('PUBLISH', room, '${unread}')
+      return
+    end
+  end
+  redis.pcall('PUBLISH', room, header .. (n == 1 and recs[from] or table.concat(recs, '', from, from + n - 1)))
+end
+`
+
 /** What reading scripts begin with. ARGV: 1 run, 2 now in ms or '' for the server's time */
 export const readingLua = (settings: StoreSettings): string => `
 local P, AGE = ${literal(shared(settings.prefix))}, ${settings.ageAfterEnd ?? "nil"}
@@ -54,13 +74,14 @@ ${time}
  *
  * KEYS: 1 the run's hash, 2 its stream. ARGV: 1 run, 2 now in ms or '' for the server's time
  *
- * A run's identity `i`, its hash's first field, is `GENERATION SESSION VERSION "VOCABULARY"`, with `-` for no session.
+ * A run's identity `i`, its hash's first field, is `GENERATION SESSION VERSION "VOCABULARY"`, with `*` for no session: no
+ * id has that.
  */
 export const writingLua = (settings: StoreSettings): string => `
 local KEEP, INDEXED = ${settings.eventsPerRun ?? "nil"}, ${String(settings.isIndexed)}
 ${readingLua(settings)}
 local function sessionOf(identity)
-  return string.byte(identity, 10) ~= 45 and string.match(identity, '^%w+ (%S+)') or '-'
+  return string.byte(identity, 10) ~= 42 and string.match(identity, '^%w+ (%S+)') or '*'
 end
 
 local function unindex(sid, entry, most)
@@ -68,12 +89,12 @@ local function unindex(sid, entry, most)
     local found = redis.call('XRANGE', P .. 'index', entry, entry)[1]
     if not found then entry = '-' break end
     redis.call('XDEL', P .. 'index', entry)
-    if sid ~= '-' then redis.call('XDEL', P .. 'index:' .. sid, entry) end
+    if sid ~= '*' then redis.call('XDEL', P .. 'index:' .. sid, entry) end
     entry = string.match(found[2][2], '(%S+)$')
     if entry == '-' then break end
   end
   if entry ~= '-' then redis.call('SADD', P .. 'removed', entry .. ' ' .. sid) end
-  if sid ~= '-' and redis.call('XLEN', P .. 'index:' .. sid) == 0 then redis.call('UNLINK', P .. 'index:' .. sid) end
+  if sid ~= '*' and redis.call('XLEN', P .. 'index:' .. sid) == 0 then redis.call('UNLINK', P .. 'index:' .. sid) end
 end
 
 local function forget(sid, entry)
@@ -82,7 +103,7 @@ local function forget(sid, entry)
   redis.call('ZREM', P .. 'open', RUN)
   redis.call('ZREM', P .. 'ended', RUN)
   redis.call('HDEL', P .. 'remains', RUN)
-  if sid ~= '-' then redis.call('ZREM', P .. 'runs:' .. sid, RUN) end
+  if sid ~= '*' then redis.call('ZREM', P .. 'runs:' .. sid, RUN) end
   if entry ~= '-' then unindex(sid, entry, 500) end
 end
 
@@ -114,7 +135,7 @@ local function trim(first, most, sid, edge)
     end
     for entry in pairs(dead) do
       redis.call('XDEL', P .. 'index', entry)
-      if sid ~= '-' then redis.call('XDEL', P .. 'index:' .. sid, entry) end
+      if sid ~= '*' then redis.call('XDEL', P .. 'index:' .. sid, entry) end
     end
     if #old == most then cut = tonumber(string.match(old[most][1], '^%d+')) + 1 end
   end
@@ -143,10 +164,11 @@ local function begin(sid, now)
   end
   redis.call('ZADD', P .. 'runs', now, RUN)
   redis.call('ZADD', P .. 'open', now, RUN)
-  if sid ~= '-' then redis.call('ZADD', P .. 'runs:' .. sid, now, RUN) end
+  if sid ~= '*' then redis.call('ZADD', P .. 'runs:' .. sid, now, RUN) end
   return true
 end
 
+${settings.isPublished ? publishing(settings.prefix) : ""}
 --[[
 Appends the records from..from+n-1 of recs. identity, last (0: a new run), largest record, entry in the index before: as
 the hash has them; first and edge: where there is retention by count; set: further fields of the hash to write.
@@ -160,13 +182,15 @@ local function write(now, identity, last, largest, before, first, edge, recs, fr
   if INDEXED then
     local what = RUN .. ' ' .. seq .. ' ' .. count .. ' ' .. (before or '-')
     entry = redis.call('XADD', P .. 'index', '0-*', 'a', what)
-    if sid ~= '-' then redis.call('XADD', P .. 'index:' .. sid, entry, 'a', what) end
+    if sid ~= '*' then redis.call('XADD', P .. 'index:' .. sid, entry, 'a', what) end
   end
   if isNew then redis.call('XADD', KEYS[2], seq, 'r', recs[from], 'p', entry)
   elseif not redis.call('XADD', KEYS[2], 'NOMKSTREAM', seq, 'r', recs[from], 'p', entry) then return { 'evicted' } end
   local mx, known = #recs[from], tonumber(largest or 0)
+  local bytes = mx
   for i = 1, n - 1 do
     local record = recs[from + i]
+    bytes = bytes + #record
     if #record > mx then mx = #record end
     redis.call('XADD', KEYS[2], last + 1 + i, 'r', record, 'p', entry)
   end
@@ -192,12 +216,7 @@ local function write(now, identity, last, largest, before, first, edge, recs, fr
   end${
     settings.isPublished
       ? `
-  local room = ${literal(runChannel(settings.prefix))} .. RUN
-  -- where nobody listens, a large message need not even be put together
-  if redis.call('PUBSUB', 'NUMSUB', room)[2] ~= 0 then
-    redis.call('PUBLISH', room, '1 ' .. seq .. ' ' .. count .. ' ' .. entry .. ' 0 ' .. RUN .. ' ' .. identity .. '\\n' ..
-      lengths .. '\\n' .. table.concat(recs, '', from, from + n - 1))
-  end`
+  publish(recs, from, n, bytes, '1 ' .. seq .. ' ' .. count .. ' ' .. entry .. ' 0 ' .. RUN .. ' ' .. identity .. '\\n' .. lengths .. '\\n')`
       : ""
   }
   return 's ' .. seq .. ' ' .. entry .. ' ' .. identity
