@@ -202,6 +202,27 @@ describe("RedisEventArchive", () => {
     }).pipe(Effect.scoped),
   )
 
+  it.live("a session may be called anything that an id may be", () =>
+    Effect.gen(function* () {
+      const opened = yield* fresh()
+      const { store } = opened
+      const runOf = (name: string) => Envelope.RunId.make(`run${name}`)
+      const names = ["-", "-a", "a", "_"].map((name) => Envelope.SessionId.make(name))
+      yield* store.append(said(runOf(""), ["none"]))
+      for (const name of names) yield* store.append(said(runOf(name), [name], { sessionId: name }))
+      for (const name of names) {
+        expect(textsOf(yield* replay(opened, { sessionIds: [name] }))).toEqual([name])
+        expect((yield* store.runs({ sessionId: name, limit: 10 })).map(({ runId }) => runId)).toEqual([runOf(name)])
+        expect((yield* store.head(runOf(name))).sessionId).toBe(name)
+      }
+      const refused = yield* Effect.flip(store.append(said(runOf(""), ["more"], { sessionId: names[0] })))
+      expect(refused).toMatchObject({ _tag: "SessionConflict" })
+      for (const name of ["", ...names]) expect(yield* store.remove(runOf(name))).toBe(true)
+      const keys = yield* opened.redis.send("KEYS", [`${opened.prefix.replace(/[[\]*?]/g, "\\$&")}*`])
+      expect(keys).toEqual([RedisKeys.index(opened.prefix)])
+    }).pipe(Effect.scoped),
+  )
+
   it.live("one run of a large store is found without looking through the others", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.make()

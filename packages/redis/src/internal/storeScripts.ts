@@ -19,7 +19,7 @@ const text = (value: number | string | undefined): string => (value === undefine
 
 /** A session and a vocabulary as a run's identity has them. */
 export const identityOf = (sessionId: string | undefined, vocabulary: VocabularyId): string =>
-  `${sessionId ?? "-"} ${vocabulary.version} ${JSON.stringify(vocabulary.name)}`
+  `${sessionId ?? "*"} ${vocabulary.version} ${JSON.stringify(vocabulary.name)}`
 
 export interface Identity {
   readonly generation: string
@@ -50,7 +50,7 @@ export const parseIdentity = (stored: string): Identity | undefined => {
   const match = identityPattern.exec(stored)
   const vocabulary = match === null ? undefined : parseVocabulary(match[3]!)
   if (match === null || vocabulary === undefined || !generationPattern.test(match[1]!)) return undefined
-  const sessionId = match[2] === "-" ? undefined : match[2]
+  const sessionId = match[2] === "*" ? undefined : match[2]
   if (sessionId !== undefined && !isSessionId(sessionId)) return undefined
   const identity = { generation: match[1]!, sessionId, vocabulary }
   lastIdentity = [stored, identity]
@@ -169,7 +169,7 @@ end
 local function difference(given)
   local sid, vocabulary = string.match(string.sub(identity, 10), '^(%S+) (.*)$')
   local givenSid, givenVocabulary = string.match(given, '^(%S+) (.*)$')
-  if givenSid ~= '-' and givenSid ~= sid then return { 'session', sid } end
+  if givenSid ~= '*' and givenSid ~= sid then return { 'session', sid } end
   if givenVocabulary ~= vocabulary then return { 'vocabulary', vocabulary } end
 end
 
@@ -334,7 +334,7 @@ if h[1] then
 end
 local left = remains(now)
 local isEvicted = not left and (redis.call('EXISTS', KEYS[2]) == 1 or redis.call('ZSCORE', P .. 'runs', RUN))
-if left or isEvicted then forget(left and left[1] or '-', left and left[2] or '-') end
+if left or isEvicted then forget(left and left[1] or '*', left and left[2] or '-') end
 return isEvicted and 1 or 0
 `,
     keys,
@@ -353,7 +353,7 @@ if h[1] then
   forget(sessionOf(h[1]), h[3])
 else
   local left = remains(now)
-  forget(left and left[1] or '-', left and left[2] or '-')
+  forget(left and left[1] or '*', left and left[2] or '-')
 end
 return 1
 `,
