@@ -42,7 +42,10 @@ const world = () => {
     ]),
     acknowledged,
     replayed,
-    received: new Map([["reader", new Map(Object.entries(read))]]),
+    received: new Map([
+      ["reader", { toRead: new Set(["first", "second"]), runs: new Map(Object.entries(read)) }],
+      ["reader of one", { toRead: new Set(["second"]), runs: new Map([["second", read.second]]) }],
+    ]),
   })
   return { first, second, read, acknowledged, replayed, evidence }
 }

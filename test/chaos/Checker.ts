@@ -29,6 +29,11 @@ export interface Received {
   readonly isComplete: boolean
 }
 
+export interface Reader {
+  readonly toRead: ReadonlySet<string>
+  readonly runs: ReadonlyMap<string, Received>
+}
+
 /** An event as the archive gives it. */
 export interface Replayed {
   readonly runId: string
@@ -44,8 +49,8 @@ export interface Evidence {
   readonly acknowledged: ReadonlyArray<Acknowledged>
   /** The archive from its start, in the order it gives. */
   readonly replayed: ReadonlyArray<Replayed>
-  /** By reader, by run. */
-  readonly received: ReadonlyMap<string, ReadonlyMap<string, Received>>
+  /** By reader: what it was to read, and what it was given of each run. */
+  readonly received: ReadonlyMap<string, Reader>
 }
 
 export interface Problem {
@@ -168,8 +173,8 @@ export const check = (evidence: Evidence): ReadonlyArray<Problem> => {
   for (const [runId, lines] of planned) {
     const events = stored.get(runId) ?? noEvents
     problems.push(...checkRun(runId, lines, events))
-    for (const [reader, runs] of received) {
-      problems.push(...checkReader(`${reader} in ${runId}`, runs.get(runId) ?? nothing, events))
+    for (const [reader, { runs, toRead }] of received) {
+      if (toRead.has(runId)) problems.push(...checkReader(`${reader} in ${runId}`, runs.get(runId) ?? nothing, events))
     }
   }
   return [...problems, ...checkAcknowledged(evidence), ...checkArchive(evidence)]

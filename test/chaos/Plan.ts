@@ -75,6 +75,10 @@ export const long: Size = {
   faultsPerWay: 8,
 }
 
+/** The session of a run: one for each producer; what it appends itself has none. */
+export const sessionOf = ({ by, producer }: Run): string | undefined =>
+  by === "bridge" ? `session-${producer}` : undefined
+
 /** What the processes are told; a file. */
 export const Told = Schema.Struct({
   seed: Schema.Int,
@@ -86,6 +90,14 @@ export const Told = Schema.Struct({
   watchdogMillis: Schema.Int,
 })
 export type Told = typeof Told.Type
+
+/** All sessions of a plan. */
+export const sessionsOf = ({ runs }: Told): ReadonlyArray<string> => [
+  ...new Set(runs.map(sessionOf).filter((session) => session !== undefined)),
+]
+
+/** Every other reader reads the sessions besides the runs. */
+export const readsSessions = (reader: number): boolean => reader % 2 === 1
 
 export type Fault =
   | { readonly _tag: "KillRedis"; readonly downMillis: number }

@@ -90,6 +90,23 @@ const replay = Effect.gen(function* () {
   })
 })
 
+/** What a reader was to read, and what it was given: of the runs, and of them again through each session. */
+const receivedBy = ({ told }: Plan.Plan, directory: string, index: number) => {
+  const { runs, sessions } = Received.read(Process.journalPath(directory, "reader", index))
+  const readers: Array<readonly [string, Checker.Reader]> = [
+    [`reader ${index}`, { runs, toRead: new Set(told.runs.map(({ runId }) => runId)) }],
+  ]
+  for (const session of Plan.readsSessions(index) ? Plan.sessionsOf(told) : []) {
+    const toRead = told.runs.filter((run) => Plan.sessionOf(run) === session).map(({ runId }) => runId)
+    const given = sessions.get(session)
+    const isComplete = given?.isComplete === true
+    const ofRun = (runId: string) => ({ events: given?.runs.get(runId)?.events ?? [], isComplete })
+    const ofRuns = new Map(toRead.map((runId) => [runId, ofRun(runId)]))
+    readers.push([`reader ${index} of ${session}`, { runs: ofRuns, toRead: new Set(toRead) }])
+  }
+  return readers
+}
+
 const evidenceOf = Effect.fnUntraced(function* (plan: Plan.Plan, directory: string) {
   const { runs } = plan.told
   const acknowledged: Array<Checker.Acknowledged> = []
@@ -113,12 +130,7 @@ const evidenceOf = Effect.fnUntraced(function* (plan: Plan.Plan, directory: stri
     stored,
     acknowledged,
     replayed: yield* replay,
-    received: new Map(
-      indices(plan.size.readers).map((index) => [
-        `reader ${index}`,
-        Received.read(Process.journalPath(directory, "reader", index)),
-      ]),
-    ),
+    received: new Map(indices(plan.size.readers).flatMap((index) => receivedBy(plan, directory, index))),
   }
   return { evidence, buried }
 })
@@ -136,7 +148,7 @@ const reportOf = (
     const end = events[events.length - 1]?.end
     if (end !== undefined) ends[end]++
   }
-  for (const runs of evidence.received.values()) for (const { events } of runs.values()) received += events.length
+  for (const { runs } of evidence.received.values()) for (const { events } of runs.values()) received += events.length
   const met = Object.fromEntries(
     Plan.ways.map((way) => [way, proxies.reduce((sum, proxy) => sum + proxy.met[way], 0)]),
   ) as Record<TcpProxy.Way, number>

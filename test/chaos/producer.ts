@@ -22,7 +22,7 @@ import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as Ledger from "./Ledger.ts"
 import * as Lines from "./Lines.ts"
-import type { Run } from "./Plan.ts"
+import { type Run, sessionOf } from "./Plan.ts"
 import * as Process from "./Process.ts"
 
 const { incarnation, index, journal, told, url } = Process.begin("producer")
@@ -35,8 +35,6 @@ const patient = <A, E extends { readonly _tag: string }, R>(effect: Effect.Effec
     schedule: Schedule.spaced("100 millis"),
     while: (error) => "isRetryable" in error && error.isRetryable === true,
   })
-
-const sessionOf = (run: Run) => SessionId.make(`session-${run.producer}`)
 
 const mint = Effect.flatMap(SecureRandom.SecureRandom, (random) => random.uuidV7() as Effect.Effect<EventId>)
 
@@ -68,11 +66,12 @@ const throughBridge = (queue: Queue.Queue<EventBridge.BridgeInput<Lines.Event>>)
   Effect.fnUntraced(function* (run: Run) {
     const ledger = yield* Ledger.Ledger
     const runId = RunId.make(run.runId)
+    const session = sessionOf(run)
     /** Hands an event to the bridge and waits until it is stored or given up. */
     const send = Effect.fnUntraced(function* (event: Lines.Event) {
       const eventId = yield* mint
       const outcome = ledger.expect(eventId)
-      yield* Queue.offer(queue, { runId, sessionId: sessionOf(run), eventId, event })
+      yield* Queue.offer(queue, { runId, ...(session && { sessionId: SessionId.make(session) }), eventId, event })
       return yield* Deferred.await(outcome)
     })
     if ((yield* send({ _tag: "Began", incarnation })) !== "stored") return
