@@ -162,26 +162,36 @@ interface World {
   readonly workers: Readonly<Record<Workers.Role, ReadonlyArray<Workers.Worker>>>
   readonly proxies: Readonly<Record<Workers.Role, ReadonlyArray<TcpProxy.TcpProxy>>>
   readonly told: Plan.Told
+  /** Producers that are stopped now. */
+  readonly stopped: Set<number>
 }
 
-/** Stops a producer until a will has ended a run that it is writing; whether there was one. */
-const stopUntilTakenForDead = Effect.fnUntraced(function* ({ store, told, workers }: World, index: number) {
+/** Stops a producer in the middle of its runs until a will has ended one of them; whether there was one. */
+const stopUntilTakenForDead = Effect.fnUntraced(function* ({ stopped, store, told, workers }: World, index: number) {
   const worker = workers.producer[index]!
   const heads = Effect.forEach(
     told.runs.filter((run) => run.producer === index && !run.isLeft),
     ({ runId }) => store.head(RunId.make(runId)),
   ).pipe(Effect.retry(Schedule.spaced("50 millis")))
+  const running = Effect.map(heads, (found) => found.filter(({ status }) => status === "running"))
+  const every = Schedule.spaced("100 millis")
+  yield* Effect.repeat(Effect.zip(running, worker.isDone), {
+    until: ([open, isDone]) => open.length > 0 || isDone,
+    schedule: every,
+  })
+  stopped.add(index)
   yield* worker.signal("SIGSTOP")
-  const open = new Set((yield* heads).filter(({ status }) => status === "running").map(({ runId }) => runId))
+  const open = new Set((yield* running).map(({ runId }) => runId))
   // None is open any more where the producer was between two lives and could not be stopped.
   const after = yield* heads.pipe(
     Effect.map((now) => now.filter(({ runId }) => open.has(runId))),
     Effect.repeat({
       until: (now) => now.some(({ status }) => status === "failed") || now.every(({ status }) => status !== "running"),
-      schedule: Schedule.spaced("100 millis"),
+      schedule: every,
     }),
   )
   yield* worker.signal("SIGCONT")
+  stopped.delete(index)
   return after.some(({ status }) => status === "failed")
 })
 
@@ -211,8 +221,14 @@ const carryOut = (world: World, fault: Plan.Fault) =>
         return true
       }
       case "KillProducer": {
-        if (fault.lateMillis !== undefined) yield* breakLink(proxies.producer[fault.index]!, "late", fault.lateMillis)
-        return yield* workers.producer[fault.index]!.kill
+        // Not one that is stopped: its next life would not be.
+        const count = workers.producer.length
+        const index = indices(count)
+          .map((nth) => (fault.index + nth) % count)
+          .find((one) => !world.stopped.has(one))
+        if (index === undefined) return false
+        if (fault.lateMillis !== undefined) yield* breakLink(proxies.producer[index]!, "late", fault.lateMillis)
+        return yield* workers.producer[index]!.kill
       }
       case "KillReader":
         return yield* workers.reader[fault.index]!.kill
@@ -257,6 +273,7 @@ export const run = Effect.fnUntraced(
       server,
       store,
       told,
+      stopped: new Set(),
       workers: { producer: producers.map(({ worker }) => worker), reader: readers.map(({ worker }) => worker) },
       proxies: { producer: producers.map(({ proxy }) => proxy), reader: readers.map(({ proxy }) => proxy) },
     }
