@@ -94,6 +94,7 @@ describe("throughline over Redis", { timeout: 120_000 }, () => {
     assert.deepStrictEqual(
       listed.map(({ stdout }) => Array.from(stdout.matchAll(/"runId":"(.*?)"/g), ([, id]) => id)),
       [["r0"], ["r1"], ["r2"]],
+      listed.map(({ stderr }) => stderr).join(""),
     )
   })
 
@@ -121,7 +122,7 @@ describe("throughline over Redis", { timeout: 120_000 }, () => {
 
   it("a run whose recorder was killed ends for whoever follows it", async () => {
     const { url } = await server()
-    const env = { THROUGHLINE_LEASE: "1 second", THROUGHLINE_GRACE: "500 millis", THROUGHLINE_WATCHDOG: "300 millis" }
+    const env = { THROUGHLINE_LEASE: "5 seconds", THROUGHLINE_GRACE: "2 seconds", THROUGHLINE_WATCHDOG: "300 millis" }
     const recorder = start(["record", "--run", "r", "--store", url, ...echo], { env, isOpenEnded: true })
     recorder.child.stdin!.write("one\n")
     const follower = start(["tail", "r", "--follow", "--wait", "--json", "--store", url], { env })
@@ -214,6 +215,6 @@ describe("throughline over Redis", { timeout: 120_000 }, () => {
     assert.strictEqual((await run(["tail", "r", "--follow", "--store", `${master.url}/2`])).code, 0)
     const nobody = await run(["ls", "--store", "redis+sentinel://127.0.0.1:1/mymaster"])
     assert.strictEqual(nobody.code, 1)
-    assert.include(nobody.stderr, "throughline: redis+sentinel://127.0.0.1:1/mymaster: no answer within 10 seconds")
+    assert.include(nobody.stderr, "throughline: redis+sentinel://127.0.0.1:1/mymaster: no answer within 8 seconds")
   })
 })

@@ -33,8 +33,8 @@ export class StoreNotOpened extends Schema.TaggedError<StoreNotOpened>("@through
 const notOpened = (url: StoreUrl.StoreUrl, problem: string) =>
   new StoreNotOpened({ url: StoreUrl.format(url), problem })
 
-/** Behind Sentinels that know no master, a client looks for one for ever. */
-const openFor = Duration.seconds(10)
+/** Behind Sentinels that know no master, a client looks for one for ever. `record` gives up after 10 seconds by itself. */
+const openFor = Duration.seconds(8)
 
 /** The module is loaded where it is needed: its client takes a quarter of the time that the command takes to start. */
 const redis = (
@@ -44,11 +44,13 @@ const redis = (
   const client = { url: url.address, sentinel: url.sentinel, keyPrefix: url.keyPrefix }
   const problem = `no answer within ${Duration.toSeconds(openFor)} seconds`
   return Layer.effectContext(
-    Effect.promise(() => import("@throughline/redis/RedisThroughline")).pipe(
-      Effect.flatMap((RedisThroughline) => Layer.build(RedisThroughline.layer({ ...options, client }))),
-      Effect.mapError(({ reason }) => notOpened(url, reason.message)),
-      Effect.timeoutOrElse({ duration: openFor, orElse: () => Effect.fail(notOpened(url, problem)) }),
-    ),
+    Effect.gen(function* () {
+      const RedisThroughline = yield* Effect.promise(() => import("@throughline/redis/RedisThroughline"))
+      return yield* Layer.build(RedisThroughline.layer({ ...options, client })).pipe(
+        Effect.mapError(({ reason }) => notOpened(url, reason.message)),
+        Effect.timeoutOrElse({ duration: openFor, orElse: () => Effect.fail(notOpened(url, problem)) }),
+      )
+    }),
   )
 }
 
