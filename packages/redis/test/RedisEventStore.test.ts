@@ -280,7 +280,7 @@ describe("RedisEventStore", () => {
         `  XADD ${RedisKeys.index(prefix)}`,
         `  XADD ${events}`,
         `  HSET ${run}`,
-        `  PUBLISH ${RedisKeys.runChannel(prefix)}run`,
+        "  PUBSUB NUMSUB",
       ])
       yield* store.read({ runId, limit: 100 })
       expect(yield* monitored(opened, store.read({ runId, limit: 100 }))).toEqual([
