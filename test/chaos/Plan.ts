@@ -62,7 +62,7 @@ export const long: Size = {
   readers: 8,
   runs: 200,
   // A sixth of them is never written: their runs are left to their wills.
-  lines: 120_000,
+  lines: 125_000,
   openRuns: 10,
   pause: 150,
   leaseMillis: 8000,

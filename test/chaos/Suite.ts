@@ -158,12 +158,17 @@ const reportOf = (
 
 interface World {
   readonly server: RedisServer.RedisServer
+  readonly services: Context.Context<EventStore | EventArchive>
   readonly store: EventStore["Service"]
   readonly workers: Readonly<Record<Workers.Role, ReadonlyArray<Workers.Worker>>>
   readonly proxies: Readonly<Record<Workers.Role, ReadonlyArray<TcpProxy.TcpProxy>>>
   readonly told: Plan.Told
   /** Producers that are stopped now. */
   readonly stopped: Set<number>
+  /** How many events were acknowledged so far. */
+  readonly progress: () => number
+  /** Faults that are under way, for whoever asks why it takes so long. */
+  readonly doing: Set<string>
 }
 
 /** Stops a producer in the middle of its runs until a will has ended one of them; whether there was one. */
@@ -234,11 +239,80 @@ const carryOut = (world: World, fault: Plan.Fault) =>
         return yield* workers.reader[fault.index]!.kill
       case "StopProducer":
         return yield* stopUntilTakenForDead(world, fault.index)
-      case "Link": {
+      case "Link":
         return yield* breakLink(proxies[fault.of][fault.index]!, fault.way, fault.millis)
-      }
     }
   })
+
+/** Starts everything that a plan needs. */
+const open = Effect.fnUntraced(function* ({ size, told }: Plan.Plan, directory: string) {
+  writeFileSync(Process.planPath(directory), JSON.stringify(told))
+  const server = yield* RedisServer.make({ appendfsync: "always" })
+  // Past the proxies, for looking; that it loses its connection is no news.
+  const services = yield* Layer.build(Process.layerRedis(server.url))
+  const startAll = (kind: Workers.Role, count: number) =>
+    Effect.forEach(indices(count), (index) =>
+      Effect.gen(function* () {
+        const proxy = yield* TcpProxy.make(server.port)
+        const worker = yield* Workers.start(kind, { directory, index, url: `redis://127.0.0.1:${proxy.port}` })
+        return { proxy, worker }
+      }),
+    )
+  const reader = yield* startAll("reader", size.readers)
+  const producer = yield* startAll("producer", size.producers)
+  const world: World = {
+    server,
+    services,
+    store: Context.get(services, EventStore),
+    told,
+    stopped: new Set(),
+    workers: { producer: producer.map(({ worker }) => worker), reader: reader.map(({ worker }) => worker) },
+    proxies: { producer: producer.map(({ proxy }) => proxy), reader: reader.map(({ proxy }) => proxy) },
+    progress: progressOf(producer.map((_, index) => Process.journalPath(directory, "producer", index))),
+    doing: new Set(),
+  }
+  return world
+})
+
+/** Does all the harm of a plan, each when it is due; how often there was something to hurt, by kind. */
+const carryOutAll = Effect.fnUntraced(function* (world: World, { faults }: Plan.Plan, log: (line: string) => void) {
+  const started = performance.now()
+  const counted: Record<string, number> = {}
+  const produced = Effect.map(Effect.all(world.workers.producer.map(({ isDone }) => isDone)), (done) =>
+    done.every(Boolean),
+  )
+  const isDue = (at: number) => Effect.map(produced, (isOver) => isOver || world.progress() >= at)
+  const one = Effect.fnUntraced(function* (fault: Plan.Fault) {
+    const what = JSON.stringify(fault)
+    const at = `${((performance.now() - started) / 1000).toFixed(1)} s, ${world.progress()} events`
+    const isLate = yield* produced
+    world.doing.add(what)
+    const hasHurt = (yield* carryOut(world, fault)) && !isLate
+    world.doing.delete(what)
+    const kind = kindOf(fault)
+    if (hasHurt) counted[kind] = (counted[kind] ?? 0) + 1
+    log(`${at}: ${what}${hasHurt ? "" : " (met nothing)"}`)
+  })
+  const aside: Array<Fiber.Fiber<void, Effect.Error<ReturnType<typeof one>>>> = []
+  for (const { at, fault } of faults) {
+    yield* Effect.repeat(isDue(at), { until: (is) => is, schedule: Schedule.spaced("20 millis") })
+    // It takes as long as a lease and its grace; the rest of the world goes on.
+    if (fault._tag === "StopProducer") aside.push(yield* Effect.forkChild(one(fault)))
+    else yield* one(fault)
+  }
+  yield* Fiber.joinAll(aside)
+  return counted
+})
+
+/** What there is to say of a world that isn't done in time. */
+const unfinished = Effect.fnUntraced(function* ({ doing, progress, workers }: World) {
+  const all = [...workers.producer, ...workers.reader]
+  const busy = yield* Effect.filter(all, ({ isDone }) => Effect.map(isDone, (is) => !is))
+  const names = busy.map(({ index, role }) => `${role} ${index}`)
+  return yield* new Unfinished({
+    state: `${progress()} events, ${[...doing].join() || "no fault"}; still busy: ${names.join()}`,
+  })
+})
 
 /**
  * Carries out a plan; fails where a process fails, or where it isn't over within `deadline` ms.
@@ -247,83 +321,19 @@ const carryOut = (world: World, fault: Plan.Fault) =>
  */
 export const run = Effect.fnUntraced(
   function* (plan: Plan.Plan, options: { readonly deadline: number; readonly log: (line: string) => void }) {
-    const { faults, size, told } = plan
     const directory = yield* Effect.acquireRelease(
       Effect.sync(() => mkdtempSync(join(tmpdir(), "throughline-chaos-"))),
       (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true })),
     )
-    writeFileSync(Process.planPath(directory), JSON.stringify(told))
-    const server = yield* RedisServer.make({ appendfsync: "always" })
-    // Past the proxies, for looking; that it loses its connection is no news.
-    const services = yield* Layer.build(Process.layerRedis(server.url))
-    const store = Context.get(services, EventStore)
-
-    const startAll = (kind: Workers.Role, count: number) =>
-      Effect.forEach(indices(count), (index) =>
-        Effect.gen(function* () {
-          const proxy = yield* TcpProxy.make(server.port)
-          const worker = yield* Workers.start(kind, { directory, index, url: `redis://127.0.0.1:${proxy.port}` })
-          return { proxy, worker }
-        }),
-      )
-    const readers = yield* startAll("reader", size.readers)
-    const producers = yield* startAll("producer", size.producers)
-    const all = [...producers, ...readers]
-    const world: World = {
-      server,
-      store,
-      told,
-      stopped: new Set(),
-      workers: { producer: producers.map(({ worker }) => worker), reader: readers.map(({ worker }) => worker) },
-      proxies: { producer: producers.map(({ proxy }) => proxy), reader: readers.map(({ proxy }) => proxy) },
-    }
-    const progress = progressOf(producers.map((_, index) => Process.journalPath(directory, "producer", index)))
-    const started = performance.now()
-    const counted: Record<string, number> = {}
-    const doing = new Set<string>()
-    let acknowledged = 0
-
-    const produced = Effect.map(Effect.all(world.workers.producer.map(({ isDone }) => isDone)), (done) =>
-      done.every(Boolean),
-    )
-    const reached = (at: number) =>
-      Effect.gen(function* () {
-        acknowledged = progress()
-        return acknowledged >= at || (yield* produced)
-      }).pipe(Effect.repeat({ until: (isReached) => isReached, schedule: Schedule.spaced("20 millis") }))
-
-    const harmBy = Effect.fnUntraced(function* (fault: Plan.Fault) {
-      const what = JSON.stringify(fault)
-      const at = `${((performance.now() - started) / 1000).toFixed(1)} s, ${acknowledged} events`
-      const isLate = yield* produced
-      doing.add(what)
-      const hasHurt = (yield* carryOut(world, fault)) && !isLate
-      doing.delete(what)
-      const kind = kindOf(fault)
-      if (hasHurt) counted[kind] = (counted[kind] ?? 0) + 1
-      options.log(`${at}: ${what}${hasHurt ? "" : " (met nothing)"}`)
+    const world = yield* open(plan, directory)
+    const { proxies, server, services, workers } = world
+    const completed = Effect.forEach([...workers.producer, ...workers.reader], ({ done }) => done, {
+      concurrency: "unbounded",
+      discard: true,
     })
-    const harm = Effect.gen(function* () {
-      const aside: Array<Fiber.Fiber<void, Effect.Error<ReturnType<typeof harmBy>>>> = []
-      for (const { at, fault } of faults) {
-        yield* reached(at)
-        // It takes as long as a lease and its grace; the rest of the world goes on.
-        if (fault._tag === "StopProducer") aside.push(yield* Effect.forkChild(harmBy(fault)))
-        else yield* harmBy(fault)
-      }
-      yield* Fiber.joinAll(aside)
-    })
-    const completed = Effect.forEach(all, ({ worker }) => worker.done, { concurrency: "unbounded", discard: true })
-    const state = Effect.gen(function* () {
-      const busy = yield* Effect.filter(all, ({ worker }) => Effect.map(worker.isDone, (isDone) => !isDone))
-      const names = busy.map(({ worker }) => `${worker.role} ${worker.index}`)
-      return yield* new Unfinished({
-        state: `${progress()} events, ${[...doing].join() || "no fault"}; still busy: ${names.join()}`,
-      })
-    })
-    yield* Effect.all([harm, completed], { concurrency: "unbounded", discard: true }).pipe(
-      Effect.timeoutOrElse({ duration: options.deadline, orElse: () => state }),
-    )
+    const [faults] = yield* Effect.all([carryOutAll(world, plan, options.log), completed], {
+      concurrency: "unbounded",
+    }).pipe(Effect.timeoutOrElse({ duration: options.deadline, orElse: () => unfinished(world) }))
     // What is on disk counts.
     yield* server.restart
     const found = yield* evidenceOf(plan, directory).pipe(
@@ -333,11 +343,8 @@ export const run = Effect.fnUntraced(
         while: (error) => error._tag === "ReadFailed" && error.isRetryable,
       }),
     )
-    return reportOf(
-      found,
-      counted,
-      all.map(({ proxy }) => proxy),
-    )
+    return reportOf(found, faults, [...proxies.producer, ...proxies.reader])
   },
+  // The processes say what they think of their connections; of this one's the suite knows.
   Effect.provideService(References.MinimumLogLevel, "Error"),
 )
