@@ -35,7 +35,7 @@ const startReader = Effect.fnUntraced(function* (side: "ours" | "bare") {
     read: (runId: string) => Effect.sync(() => child.send(runId)),
     answer: Effect.timeoutOrElse(Queue.take(answers), {
       duration: "20 seconds",
-      orElse: () => Effect.fail("a reader said nothing for 20 s"),
+      orElse: () => Effect.fail(`the reader of ${side} said nothing for 20 s`),
     }),
   }
 })

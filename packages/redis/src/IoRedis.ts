@@ -294,6 +294,9 @@ const open = Effect.fnUntraced(function* (options: ClientOptions, role: string, 
   return attached
 })
 
+/** The connection was lost before the answer; the next one is asked. */
+const isLost = ({ _tag }: RedisReason): boolean => _tag === "Disconnected" || _tag === "TimedOut"
+
 const toRedisError = (cause: RedisFailed) => new Redis.RedisError({ cause })
 
 const services = Effect.fnUntraced(function* (
@@ -328,25 +331,22 @@ const services = Effect.fnUntraced(function* (
       return { send: untyped(commandsOf(askOf(attached))), close: Effect.sync(() => client.disconnect()) }
     }).pipe(Effect.mapError(toRedisError)),
     subscribe: Effect.fnUntraced(function* (channel, onMessage) {
-      const { client } = yield* Effect.mapError(connect, toRedisError)
+      const { client, send } = yield* Effect.mapError(connect, toRedisError)
       const ended = yield* Deferred.make<void, Redis.RedisError>()
+      const end = (reason: RedisReason) =>
+        Deferred.fail(ended, toRedisError(new RedisFailed({ command: "subscribe", reason })))
+      const run = Effect.runForkWith(yield* Effect.context())
+      const subscribe = send("subscribe", [channel])
       client.on("message", (from: string, message: string) => {
         if (from === channel) onMessage({ channel, message })
       })
-      client.once("end", () =>
-        Deferred.doneUnsafe(
-          ended,
-          Effect.fail(
-            toRedisError(
-              new RedisFailed({ command: "SUBSCRIBE", reason: new Disconnected({ detail: "the connection ended" }) }),
-            ),
-          ),
-        ),
+      client.once("end", () => run(end(new Disconnected({ detail: "the connection ended" }))))
+      yield* Effect.mapError(subscribe, toRedisError)
+      // Not by ioredis itself: nobody hears of it when that fails, but the process, which ends.
+      client.options.autoResubscribe = false
+      client.on("ready", () =>
+        run(Effect.catch(subscribe, ({ reason }) => (isLost(reason) ? Effect.void : end(reason)))),
       )
-      yield* Effect.tryPromise({
-        try: () => client.subscribe(channel),
-        catch: (error) => toRedisError(new RedisFailed({ command: "SUBSCRIBE", reason: reasonOf(error, timeout) })),
-      })
       return Deferred.await(ended)
     }),
     pool: settings.pool,

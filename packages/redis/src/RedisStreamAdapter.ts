@@ -29,7 +29,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { type Connection, IoRedis } from "./IoRedis.ts"
 import * as subscriptions from "./internal/subscriptions.ts"
-import { Disconnected, RedisFailed, Unexpected } from "./RedisFailed.ts"
+import { Disconnected, RedisFailed, type RedisReason, Unexpected } from "./RedisFailed.ts"
 import * as RedisFrame from "./RedisFrame.ts"
 import * as RedisKeys from "./RedisKeys.ts"
 
@@ -55,6 +55,10 @@ const makeAnew = ({ client }: Connection): void => {
   if (client.status === "ready") client.disconnect(true)
 }
 
+/** No Redis answers like this to what it is asked here. */
+const isNonsense = (reason: RedisReason): boolean =>
+  reason._tag === "Unexpected" || (reason._tag === "Refused" && reason.code === "ERR")
+
 /** A sign of life; no answer in time makes the connection anew by itself. */
 const checkLife = (connection: Connection): Effect.Effect<void> =>
   Effect.match(connection.send("ping", []), {
@@ -64,16 +68,16 @@ const checkLife = (connection: Connection): Effect.Effect<void> =>
     },
     // A server that is busy, or doesn't let this user ask, is one.
     onFailure: ({ reason }) => {
-      if (reason._tag === "Refused" && reason.code === "ERR") makeAnew(connection)
+      if (isNonsense(reason)) makeAnew(connection)
     },
   })
 
 /** Tells a connection of rooms. Answers come in order and always come: Redis's, or why there is none. */
 const wireOf = (connection: Connection, fork: (effect: Effect.Effect<void>) => void): subscriptions.Wire => {
   const refusal = (error: RedisFailed): subscriptions.Refusal => {
-    const { _tag } = error.reason
-    if (_tag === "Unexpected") makeAnew(connection)
-    return { error: unavailable(error), isLost: _tag === "Disconnected" || _tag === "TimedOut" }
+    const { reason } = error
+    if (isNonsense(reason)) makeAnew(connection)
+    return { error: unavailable(error), isLost: reason._tag === "Disconnected" || reason._tag === "TimedOut" }
   }
   return {
     // In small letters, as ioredis keeps its own account of them.
@@ -122,18 +126,26 @@ export const make = Effect.fnUntraced(function* (
     // Whatever else ioredis takes for a message: an exception here would end the process.
     const onMessage = (channel: unknown, message: unknown): void =>
       listened.receive(String(channel), message instanceof Buffer ? message.toString() : "")
+    // An answer that nobody asked for: what came before it may have been meant for us.
+    const onError = (): void => makeAnew(connection)
     const onEnd = (): void => {
       fork(RcRef.invalidate(subscriber))
       listened.end(disconnected("the subscriber connection was given up"))
     }
     yield* Effect.acquireRelease(
       Effect.sync(() =>
-        client.on("messageBuffer", onMessage).on("close", listened.lost).on("ready", listened.ready).on("end", onEnd),
+        client
+          .on("messageBuffer", onMessage)
+          .on("error", onError)
+          .on("close", listened.lost)
+          .on("ready", listened.ready)
+          .on("end", onEnd),
       ),
       () =>
         Effect.sync(() =>
           client
             .off("messageBuffer", onMessage)
+            .off("error", onError)
             .off("close", listened.lost)
             .off("ready", listened.ready)
             .off("end", onEnd),

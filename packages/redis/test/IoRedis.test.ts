@@ -15,6 +15,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { Redis as Client } from "ioredis"
 import { createServer } from "node:net"
+import * as World from "./adapterWorld.ts"
 import * as RedisServer from "./RedisServer.ts"
 
 const fast = Schedule.spaced("20 millis")
@@ -214,6 +215,24 @@ describe("IoRedis", () => {
           ),
         ),
       )
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("a subscription of Effect's Redis service outlives connections that are lost while it is made again", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const proxy = yield* World.proxy(server.port)
+      const publisher = yield* clientOf({ url: server.url })
+      const context = yield* Layer.build(IoRedis.layer({ url: proxy.url, reconnect: fast }))
+      const messages = yield* Context.get(context, Redis.Redis).subscribe("news")
+      const heard = (message: string) =>
+        World.until(() => Effect.map(publisher.send("PUBLISH", ["news", message]), (receivers) => receivers === 1))
+      yield* heard("before")
+      proxy.state.cuts = 3
+      yield* proxy.cut
+      yield* World.until(() => proxy.state.cuts === 0)
+      yield* heard("after")
+      expect((yield* Queue.takeN(messages, 2)).map(({ message }) => message)).toEqual(["before", "after"])
     }).pipe(Effect.scoped),
   )
 

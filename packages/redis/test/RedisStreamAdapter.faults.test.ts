@@ -221,6 +221,22 @@ describe("RedisStreamAdapter, when the connection is lost", () => {
     )
   }
 
+  it.live("connections that are lost while the rooms are subscribed again: a gap once they are", () =>
+    Effect.gen(function* () {
+      const { proxy, reader, writer } = yield* world()
+      const listeners = yield* Effect.forEach([0, 1, 2], (n) => World.listen(reader.adapter, World.runRoom(n)))
+      proxy.state.cuts = 4
+      yield* proxy.cut
+      yield* World.until(() => listeners.every(({ items }) => items.length > 0))
+      expect(proxy.state.cuts).toBe(0)
+      for (const [n, { items }] of listeners.entries()) {
+        yield* writer.append(World.events(1), World.runIdOf(n))
+        yield* World.until(() => items.length > 1)
+        expect(World.told(items)).toEqual(["reconnected", 1])
+      }
+    }).pipe(Effect.scoped),
+  )
+
   it.live("many rooms come back, each with its gap, none twice", () =>
     Effect.gen(function* () {
       const { proxy, reader, writer } = yield* world()

@@ -158,6 +158,8 @@ export const proxy = Effect.fnUntraced(function* (port: number) {
   const state = {
     /** New connections are closed at once. */
     isRefusing: false,
+    /** How many connections are cut when they subscribe. */
+    cuts: 0,
     /** What is said instead of what the server says, on connections that have subscribed. */
     alter: undefined as (() => string) | undefined,
   }
@@ -172,7 +174,10 @@ export const proxy = Effect.fnUntraced(function* (port: number) {
     pairs.add(pair)
     client.on("data", (bytes) => {
       if (bytes.includes("subscribe")) pair.isSubscriber = true
-      upstream.write(bytes)
+      if (pair.isSubscriber && state.cuts > 0) {
+        state.cuts--
+        client.destroy()
+      } else upstream.write(bytes)
     })
     upstream.on("data", (bytes) => {
       if (pair.isSilent) return
