@@ -400,25 +400,28 @@ describe("a Redis that forgets its scripts or pauses", () => {
     60_000,
   )
 
-  it.live("CLIENT PAUSE WRITE holds up appends alone; what was held up is stored once", () =>
-    Effect.gen(function* () {
-      const server = yield* RedisServer.make()
-      const writer = yield* open(server.url, {}, { commandTimeout: "1 minute" })
-      const reader = yield* open(server.url)
-      yield* writer.store.append(appendOf(runId, [eventOf(1)], 1))
-      yield* reader.redis.send("CLIENT", ["PAUSE", "60000", "WRITE"])
-      const held = yield* Effect.forkChild(writer.store.append(appendOf(runId, [eventOf(2)], 2)), {
-        startImmediately: true,
-      })
-      expect(yield* seqsOf(reader, runId)).toEqual([1])
-      expect((yield* reader.store.head(runId)).lastSeq).toBe(1)
-      expect((yield* reader.store.runs({ limit: 10 })).length).toBe(1)
-      expect(Array.from(yield* reader.replay).filter(({ _tag }) => _tag === "Event").length).toBe(1)
-      expect(held.pollUnsafe()).toBe(undefined)
-      yield* reader.redis.send("CLIENT", ["UNPAUSE"])
-      expect((yield* Fiber.join(held)).frames[0]!.envelope.seq).toBe(2)
-      expect(yield* seqsOf(reader, runId)).toEqual([1, 2])
-    }).pipe(Effect.scoped),
+  it.live(
+    "CLIENT PAUSE WRITE holds up appends alone; what was held up is stored once",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* RedisServer.make()
+        const writer = yield* open(server.url, {}, { commandTimeout: "1 minute" })
+        const reader = yield* open(server.url)
+        yield* writer.store.append(appendOf(runId, [eventOf(1)], 1))
+        yield* reader.redis.send("CLIENT", ["PAUSE", "60000", "WRITE"])
+        const held = yield* Effect.forkChild(writer.store.append(appendOf(runId, [eventOf(2)], 2)), {
+          startImmediately: true,
+        })
+        expect(yield* seqsOf(reader, runId)).toEqual([1])
+        expect((yield* reader.store.head(runId)).lastSeq).toBe(1)
+        expect((yield* reader.store.runs({ limit: 10 })).length).toBe(1)
+        expect(Array.from(yield* reader.replay).filter(({ _tag }) => _tag === "Event").length).toBe(1)
+        expect(held.pollUnsafe()).toBe(undefined)
+        yield* reader.redis.send("CLIENT", ["UNPAUSE"])
+        expect((yield* Fiber.join(held)).frames[0]!.envelope.seq).toBe(2)
+        expect(yield* seqsOf(reader, runId)).toEqual([1, 2])
+      }).pipe(Effect.scoped),
+    60_000,
   )
 
   it.live(
