@@ -344,9 +344,8 @@ const services = Effect.fnUntraced(function* (
       yield* Effect.mapError(subscribe, toRedisError)
       // Not by ioredis itself: nobody hears of it when that fails, but the process, which ends.
       client.options.autoResubscribe = false
-      client.on("ready", () =>
-        run(Effect.catch(subscribe, ({ reason }) => (isLost(reason) ? Effect.void : end(reason)))),
-      )
+      const again = subscribe.pipe(Effect.catch(({ reason }) => (isLost(reason) ? Effect.void : end(reason))))
+      client.on("ready", () => run(again))
       return Deferred.await(ended)
     }),
     pool: settings.pool,

@@ -121,13 +121,18 @@ export const subscribers = ({ redis }: Process) =>
 
 export const kill = ({ redis }: Process) => redis.send("CLIENT", ["KILL", "TYPE", "pubsub"])
 
-/** A reader of the run through a hub that looks at the store only when it is told to. */
+/** A reader of the run through a hub that looks at the store only when it is told to; its subscription is in place. */
 export const follow = Effect.fnUntraced(function* (store: EventStore["Service"], adapter: StreamAdapter["Service"]) {
   const seen: Array<number> = []
+  let isSubscribed = false
+  const watched: StreamAdapter["Service"] = {
+    ...adapter,
+    subscribe: (to, queue) => Effect.tap(adapter.subscribe(to, queue), () => Effect.sync(() => (isSubscribed = true))),
+  }
   const hub = Context.get(
     yield* Layer.build(
       SubscriptionHub.layer({ watchdog: "1 hour" }).pipe(
-        Layer.provide(Layer.merge(Layer.succeed(EventStore, store), Layer.succeed(StreamAdapter, adapter))),
+        Layer.provide(Layer.merge(Layer.succeed(EventStore, store), Layer.succeed(StreamAdapter, watched))),
       ),
     ),
     SubscriptionHub.SubscriptionHub,
@@ -141,7 +146,7 @@ export const follow = Effect.fnUntraced(function* (store: EventStore["Service"],
       }),
     ),
   )
-  yield* until(() => caughtUp)
+  yield* until(() => caughtUp && isSubscribed)
   return { seen, fiber, done: Effect.timeout(Fiber.join(fiber), "15 seconds") }
 })
 
