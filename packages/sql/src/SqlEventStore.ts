@@ -130,7 +130,7 @@ export const make = Effect.fnUntraced(function* (
     { row }: runWriter.Loaded,
   ): Effect.fn.Return<AppendResult, AppendError | Below> {
     const firstKept = Math.max(decision.record.firstSeq, row.first_seq)
-    const rows = yield* sql`SELECT ${sql.literal(eventRow.columns(dialect, "e"))} FROM throughline_events AS e
+    const rows = yield* sql`SELECT ${sql.literal(eventRow.columns(dialect))} FROM throughline_events AS e
 WHERE e.run_key = ${row.run_key} AND e.seq >= ${firstKept} AND e.seq <= ${decision.record.lastSeq} ORDER BY e.seq`
       .values
     const stored = yield* Effect.fromResult(

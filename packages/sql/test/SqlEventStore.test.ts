@@ -10,6 +10,7 @@ import * as SqliteThroughline from "@throughline/sqlite/SqliteThroughline"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as TestClock from "effect/testing/TestClock"
 import * as SqlClient from "effect/sql/SqlClient"
@@ -26,6 +27,9 @@ const open = (filename: string, store?: StoreOptions) =>
   Layer.provide(SqliteThroughline.layerBackend({ filename, store }), Throughline.layerCrypto)
 
 const inMemory = open(":memory:")
+
+/** A page's bytes are fewer than its events, so that every event is more than its share. */
+const onTinyPages = open(":memory:", { bounds: { maxPageBytes: 100 } })
 
 const vocabulary = { name: "lines", version: 1 }
 const runId = "run-1" as RunId
@@ -62,32 +66,43 @@ describe("a stored record that was altered", () => {
   for (const [name, damage, problem] of [
     ["an event that is not JSON", "event = '{\"text\":'", /not JSON/],
     ["an event id that is none", "event_id = 'x'", /UUIDv7/],
+    ["a moment that is none", "emitted_at = '2026-01-01'", /ISO 8601/],
+    ["a delivery that is none", "delivery = 'lost'", /delivery/],
+    ["an agent id that is none", "agent_id = ''", /1 to 128/],
     ["tags that are not JSON", "tags = '['", /tags or correlation/],
     ["tags that are no list of texts", "tags = '{}'", /array/i],
+    ["tags that are not all texts", "tags = '[\"a\",1]'", /string/i],
+    ["a correlation that is not all texts", "correlation = '{\"a\":null}'", /string/i],
     ["a kind that is no text", "kind = x'00'", /string/i],
+    ["an event that is no text", "event = x'00'", /JSON|string/i],
   ] as const) {
-    it.effect(`${name} is told with its place, after what is before it`, () =>
-      Effect.gen(function* () {
-        const sql = yield* SqlClient.SqlClient
-        const store = yield* EventStore
-        yield* append(runId, ...lines(5))
-        yield* sql.unsafe(`UPDATE throughline_events SET ${damage} WHERE seq = 3`)
-        assert.deepStrictEqual(yield* readSeqs(runId), [1, 2])
-        const error = yield* Effect.flip(store.read({ runId, after: 2, limit: 10 }))
-        assert.strictEqual(error._tag, "CorruptRecord")
-        assert.include(error, { runId, seq: 3 })
-        assert.match(error.message, problem)
-        assert.deepStrictEqual(yield* readSeqs(runId, 3), [4, 5])
-        const archive = yield* EventArchive
-        const seen: Array<number> = []
-        const replayError = yield* archive.replay({ filter: {} }).pipe(
-          Stream.runForEach((item) => Effect.sync(() => item._tag === "Event" && seen.push(item.envelope.seq))),
-          Effect.flip,
-        )
-        assert.deepStrictEqual(seen, [1, 2])
-        assert.include(replayError, { _tag: "CorruptRecord", runId, seq: 3 })
-      }).pipe(Effect.provide(inMemory)),
-    )
+    for (const [where, layer] of [
+      ["", inMemory],
+      [", also on a page too small for its events", onTinyPages],
+    ] as const) {
+      it.effect(`${name} is told with its place, after what is before it${where}`, () =>
+        Effect.gen(function* () {
+          const sql = yield* SqlClient.SqlClient
+          const store = yield* EventStore
+          yield* append(runId, ...lines(5))
+          yield* sql.unsafe(`UPDATE throughline_events SET ${damage} WHERE seq = 3`)
+          assert.deepStrictEqual(yield* readSeqs(runId), [1, 2])
+          const error = yield* Effect.flip(store.read({ runId, after: 2, limit: 10 }))
+          assert.strictEqual(error._tag, "CorruptRecord")
+          assert.include(error, { runId, seq: 3 })
+          assert.match(error.message, problem)
+          assert.deepStrictEqual(yield* readSeqs(runId, 3), [4, 5])
+          const archive = yield* EventArchive
+          const seen: Array<number> = []
+          const replayError = yield* archive.replay({ filter: {} }).pipe(
+            Stream.runForEach((item) => Effect.sync(() => item._tag === "Event" && seen.push(item.envelope.seq))),
+            Effect.flip,
+          )
+          assert.deepStrictEqual(seen, [1, 2])
+          assert.include(replayError, { _tag: "CorruptRecord", runId, seq: 3 })
+        }).pipe(Effect.provide(layer)),
+      )
+    }
   }
 
   it.effect("a record that is gone is told with its place, never skipped", () =>
@@ -177,6 +192,40 @@ describe("what is stored", () => {
       }
       assert.deepStrictEqual(pages, [[1], [2, 3], [4]])
     }).pipe(Effect.provide(open(":memory:", { bounds: { maxPageBytes: 100 } }))),
+  )
+
+  it.effect.prop(
+    "is read as it was appended in pages that are as full as their bytes allow, whatever the sizes of its events",
+    { sizes: Schema.NonEmptyArray(Schema.Literals([0, 88, 89, 90, 189, 489, 490, 989, 2000])) },
+    ({ sizes }) =>
+      Effect.gen(function* () {
+        const store = yield* EventStore
+        const events = sizes.map((size) => eventOf("é".repeat(size >> 1) + "e".repeat(size & 1), { tags: ["t"] }))
+        yield* append(runId, ...events)
+        const fullPage = (after: number) => {
+          let [end, bytes] = [after, 0]
+          while (end < events.length && end - after < 10) {
+            bytes += Buffer.byteLength(events[end]!.event)
+            if (bytes > 1000 && end > after) break
+            end++
+          }
+          return events.slice(after, end)
+        }
+        for (let after = 0; after < events.length;) {
+          const { envelopes } = yield* store.read({ runId, after, limit: 20 })
+          assert.deepStrictEqual(
+            envelopes,
+            fullPage(after).map((event, index) => ({ ...event, seq: after + index + 1, runId, schemaVersion: 1 })),
+          )
+          after += envelopes.length
+        }
+        const replayed = (yield* replayAll).flatMap((item) => (item._tag === "Event" ? [item.envelope.event] : []))
+        assert.deepStrictEqual(
+          replayed,
+          events.map(({ event }) => event),
+        )
+      }).pipe(Effect.provide(open(":memory:", { bounds: { maxPageEvents: 10, maxPageBytes: 1000 } }))),
+    { arbitrary: { runs: 100 } },
   )
 
   it.effect("of one run is trimmed within its bounds when retention was shortened, a bounded number at a time", () =>

@@ -4,7 +4,14 @@
  * What a run's head says (run, session, vocabulary) is not repeated, and the seq is the entry's id. The first line names
  * the format's version, and the length and CRC-32 of the text, so that what was cut or altered shows.
  */
-import { EncodedEnvelope, type EncodedEvent, type RunId, type SessionId } from "@throughline/core/Envelope"
+import {
+  EncodedEnvelope,
+  type EncodedEvent,
+  type FoundEnvelope,
+  isEncoded,
+  type RunId,
+  type SessionId,
+} from "@throughline/core/Envelope"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { crc32 } from "node:zlib"
@@ -67,8 +74,9 @@ interface Line {
 
 const decodeEnvelope = Schema.decodeUnknownResult(EncodedEnvelope)
 
-const noTags: ReadonlyArray<string> = []
-const noCorrelation: Readonly<Record<string, string>> = {}
+// Shared by all envelopes without any.
+const noTags: ReadonlyArray<string> = Object.freeze([])
+const noCorrelation: Readonly<Record<string, string>> = Object.freeze({})
 
 const isLine = (value: unknown): value is Line =>
   typeof value === "object" && value !== null && "v" in value && "n" in value && "h" in value
@@ -88,22 +96,24 @@ export const decode = (record: string, seq: number, run: Run): Result.Result<Enc
   const event = record.slice(end + 1)
   if (event.length !== line.n) return Result.fail(`its event has ${event.length} characters of ${String(line.n)}`)
   if (crc32(event) !== line.h) return Result.fail("its event was altered")
-  const envelope: Record<string, unknown> = {
-    eventId: line.i,
-    seq,
-    runId: run.runId,
-    kind: line.k,
-    delivery: line.d,
-    emittedAt: line.t,
-    tags: line.g ?? noTags,
-    correlation: line.c ?? noCorrelation,
-    schemaVersion: run.schemaVersion,
-    event,
-  }
-  if (run.sessionId !== undefined) envelope["sessionId"] = run.sessionId
-  if (line.a !== undefined) envelope["agentId"] = line.a
-  if (line.p !== undefined) envelope["provider"] = line.p
-  if (line.u !== undefined) envelope["turnId"] = line.u
-  if (line.e !== undefined) envelope["endsRun"] = line.e
-  return Result.mapError(decodeEnvelope(envelope), (problem) => problem.message)
+  const found = foundIn(line, seq, run, event)
+  return isEncoded(found) ? Result.succeed(found) : Result.mapError(decodeEnvelope(found), (problem) => problem.message)
+}
+
+/** A record as the envelope it should be, its fields in the order of the schema's. */
+const foundIn = (line: Line, seq: number, run: Run, event: string): FoundEnvelope => {
+  const found: FoundEnvelope = { eventId: line.i, seq, runId: run.runId }
+  if (run.sessionId !== undefined) found.sessionId = run.sessionId
+  if (line.a !== undefined) found.agentId = line.a
+  if (line.p !== undefined) found.provider = line.p
+  if (line.u !== undefined) found.turnId = line.u
+  found.kind = line.k
+  found.delivery = line.d
+  if (line.e !== undefined) found.endsRun = line.e
+  found.emittedAt = line.t
+  found.tags = line.g ?? noTags
+  found.correlation = line.c ?? noCorrelation
+  found.schemaVersion = run.schemaVersion
+  found.event = event
+  return found
 }

@@ -41,16 +41,6 @@ export const makeInsert = (sql: SqlClient, dialect: SqlDialect) => {
   })
 }
 
-/** How many events from the first fit `maxBytes`; at least one. */
-const fitting = (lengths: ReadonlyArray<ReadonlyArray<unknown>>, maxBytes: number): number => {
-  let bytes = 0
-  for (let index = 0; index < lengths.length; index++) {
-    bytes += Number(lengths[index]![0])
-    if (bytes > maxBytes && index > 0) return index
-  }
-  return lengths.length
-}
-
 /** Rows, and whether there may be more where they come from. */
 export interface Rows {
   readonly rows: ReadonlyArray<eventRow.EventRow>
@@ -60,8 +50,8 @@ export interface Rows {
 /**
  * Rows of `throughline_events AS e` that `source` (all from `FROM` to `ORDER BY`) finds, `limit` and `maxBytes` at most.
  *
- * The lengths are looked at first: they are read without the events, so that a page of large events is never loaded whole
- * to be cut.
+ * The usual page is one statement: events of their share of the page fit it, however many they are. Larger ones are
+ * left out at first, so that a page of large events is never loaded whole to be cut.
  */
 export const page = Effect.fnUntraced(function* (
   sql: SqlClient,
@@ -75,12 +65,48 @@ export const page = Effect.fnUntraced(function* (
   },
 ): Effect.fn.Return<Rows, SqlError> {
   const { extra, limit, maxBytes, source } = options
-  const lengths = yield* sql`SELECT ${sql.literal(dialect.bytes("e.event"))} ${source} LIMIT ${limit}`.values
-  const count = fitting(lengths, maxBytes)
-  if (count === 0) return { rows: [], more: false }
-  const columns = eventRow.columns(dialect, "e") + (extra === undefined ? "" : `, ${extra}`)
-  const rows = yield* sql`SELECT ${sql.literal(columns)} ${source} LIMIT ${count}`.values
-  return { rows, more: count === limit || count < lengths.length }
+  const share = Math.floor(maxBytes / limit)
+  const columns = eventRow.columnsUpTo(sql, dialect, share)
+  const found =
+    yield* sql`SELECT ${columns}${sql.literal(extra === undefined ? "" : `, ${extra}`)} ${source} LIMIT ${limit}`.values
+  const { count, large } = fitting(found, share, maxBytes)
+  const rows = count < found.length ? found.slice(0, count) : found
+  return {
+    rows: large.length === 0 ? rows : yield* withEvents(sql, dialect, rows, large, share),
+    more: count === limit || count < found.length,
+  }
+})
+
+/** How many rows from the first fit `maxBytes`, at least one; and the positions of those past their share. */
+const fitting = (rows: ReadonlyArray<eventRow.EventRow>, share: number, maxBytes: number) => {
+  const large: Array<number> = []
+  let left = maxBytes
+  for (const [index, row] of rows.entries()) {
+    const bytes = eventRow.bytesOf(row)
+    left -= bytes
+    if (left < 0 && index > 0) return { count: index, large }
+    if (bytes > share) large.push(eventRow.positionOf(row))
+  }
+  return { count: rows.length, large }
+}
+
+/** Rows with the events that were left out. One that was removed meanwhile is gone, as if it had been before. */
+const withEvents = Effect.fnUntraced(function* (
+  sql: SqlClient,
+  dialect: SqlDialect,
+  rows: ReadonlyArray<eventRow.EventRow>,
+  large: ReadonlyArray<number>,
+  share: number,
+): Effect.fn.Return<ReadonlyArray<eventRow.EventRow>, SqlError> {
+  const columns = sql.literal(eventRow.eventColumns(dialect))
+  const positions = dialect.strings(sql, JSON.stringify(large))
+  const events = yield* sql`SELECT ${columns} FROM throughline_events AS e WHERE e.position IN (${positions})`.values
+  const eventAt = new Map(events.map((event) => [eventRow.positionOf(event), event]))
+  return rows.flatMap((row) => {
+    if (eventRow.bytesOf(row) <= share) return [row]
+    const event = eventAt.get(eventRow.positionOf(row))
+    return event === undefined ? [] : [eventRow.withEvent(row, event)]
+  })
 })
 
 /**

@@ -59,15 +59,12 @@ AND ${condition ?? sql`1 = 1`} ORDER BY e.position`,
   })
 }
 
-/** The position of a row that may be corrupt otherwise. */
-const positionOf = (row: eventRow.EventRow): number => Number(row[0])
-
 export const decode = (row: eventRow.EventRow): Result.Result<Positioned, CorruptRecord> => {
   const run = decodeRun(row.slice(eventRow.width))
   if (Result.isFailure(run)) {
     // An id that is none can't be named; the position says where the row is.
     const runId = "unknown" as RunId
-    const problem = `the run of the event at position ${positionOf(row)} can't be decoded: ${String(run.failure)}`
+    const problem = `the run of the event at position ${eventRow.positionOf(row)} can't be decoded: ${String(run.failure)}`
     return Result.fail(
       new CorruptRecord({ runId, seq: Number.isSafeInteger(row[1]) ? (row[1] as number) : 0, problem }),
     )
@@ -75,7 +72,7 @@ export const decode = (row: eventRow.EventRow): Result.Result<Positioned, Corrup
   const [runId, sessionId, schemaVersion, generation] = run.success
   return Result.map(
     eventRow.decode(row, { runId, sessionId: sessionId ?? undefined, schemaVersion }),
-    (envelope): Positioned => ({ position: positionOf(row), envelope, generation }),
+    (envelope): Positioned => ({ position: eventRow.positionOf(row), envelope, generation }),
   )
 }
 
