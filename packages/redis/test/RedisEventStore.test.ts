@@ -240,6 +240,22 @@ describe("RedisEventStore", () => {
     }).pipe(Effect.scoped),
   )
 
+  it.live("removing an ended run whose keys were evicted takes it out of every list and index", () =>
+    Effect.gen(function* () {
+      const opened = yield* fresh({ retention: { ageAfterEnd: "1 day" } })
+      const { redis, store } = opened
+      yield* store.append({ ...numbered(1), sessionId: Envelope.SessionId.make("chat") })
+      yield* store.append(numbered(2))
+      yield* store.append(appendOf([ending(3)]))
+      yield* redis.send("UNLINK", [RedisKeys.run(prefix, runId), RedisKeys.events(prefix, runId)])
+      expect(yield* Effect.flip(store.head(runId))).toMatchObject({ reason: { _tag: "StoreBroken" } })
+      expect(yield* store.remove(runId)).toBe(true)
+      expect(yield* store.remove(runId)).toBe(false)
+      expect(yield* keys(opened)).toEqual([RedisKeys.index(prefix)])
+      expect(yield* redis.send("XLEN", [RedisKeys.index(prefix)])).toBe(0)
+    }).pipe(Effect.scoped),
+  )
+
   it.live("the index of a long removed run is taken away whole, a bounded number of entries at a time", () =>
     Effect.gen(function* () {
       const opened = yield* fresh()
@@ -343,6 +359,24 @@ describe("RedisEventStore", () => {
       expect(envelopes[0]!.seq).toBe(4097)
       const small = yield* store.read({ runId, limit: 1000 })
       expect(small.envelopes.length).toBe(1000)
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("an append of more than 128 MiB is InvalidRequest, and nothing of it is stored or sent", () =>
+    Effect.gen(function* () {
+      const { store } = yield* fresh({ bounds: { maxEventBytes: 2 ** 40 } })
+      const mebibyte = JSON.stringify("x".repeat(1024 * 1024 - 2)) as Envelope.EventJson
+      const ofMebibytes = (n: number) => range(1, n).map((event) => ({ ...event, event: mebibyte }))
+      const will = eventOf(900, { endsRun: "failed", delivery: "terminal", event: mebibyte })
+      for (const request of [
+        appendOf(ofMebibytes(128)),
+        appendOf(ofMebibytes(127), { lease: { ttl: "30 seconds", will } }),
+      ]) {
+        const failure = yield* Effect.flip(store.append(request))
+        expect(failure).toMatchObject({ _tag: "AppendFailed", isRetryable: false, reason: { _tag: "InvalidRequest" } })
+        expect(failure.message).toContain("134217728")
+      }
+      expect((yield* store.head(runId)).status).toBe("unknown")
     }).pipe(Effect.scoped),
   )
 

@@ -113,11 +113,11 @@ local function rarely()
     if entry ~= '-' then rare.unindex(sid, entry, 500) end
   end
 
-  -- what an expired run left: false where it is no expired run, but an evicted one or none
+  -- what an ended run of which the keys are gone left; with a time, only where they have expired by then
   function rare.remains(now)
     local left = redis.call('HGET', ${key("remains")}, RUN)
     local expires, entry, sid = string.match(left or '', '^(%d+) (%S+) (%S+)$')
-    if not expires or tonumber(expires) > tonumber(now) then return false end
+    if not expires or (now and tonumber(expires) > tonumber(now)) then return false end
     return { sid, entry }
   end
 
