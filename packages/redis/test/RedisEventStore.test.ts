@@ -308,6 +308,25 @@ describe("RedisEventStore", () => {
         `  XRANGE ${events}`,
       ])
       expect(yield* monitored(opened, store.head(runId))).toEqual(["EVALSHA_RO", `  HMGET ${run}`])
+      // what a lease adds
+      const lease = { ttl: "30 seconds", will: ending(9) } as const
+      expect(yield* monitored(opened, store.append({ ...numbered(3), lease }))).toEqual([
+        "EVALSHA",
+        "  TIME",
+        `  HMGET ${run}`,
+        `  HMGET ${run}`,
+        `  XADD ${RedisKeys.index(prefix)}`,
+        `  XADD ${events}`,
+        `  HSET ${run}`,
+        "  PUBSUB NUMSUB",
+      ])
+      expect(yield* monitored(opened, store.read({ runId, limit: 100 }))).toEqual([
+        "EVALSHA_RO",
+        `  HMGET ${run}`,
+        `  HEXISTS ${run}`,
+        `  XRANGE ${events}`,
+      ])
+      expect(yield* monitored(opened, store.head(runId))).toEqual(["EVALSHA_RO", `  HMGET ${run}`, `  HEXISTS ${run}`])
     }).pipe(Effect.scoped),
   )
 
