@@ -231,12 +231,14 @@ const askOf =
     const asked: deadlines.Asked = {
       isAnswered: false,
       onLate: () => {
+        // Answers come in order, so nothing else is answered either; on a new connection it may be. Before anybody is
+        // told, as what they send next would go the same way.
+        if (client.stream === stream && client.status === "ready" && attached.silent !== stream) {
+          attached.silent = stream
+          attached.lastProblem = silence(timeout)
+          client.disconnect(true)
+        }
         onFailed(new TimedOut({ after: timeout }))
-        // Answers come in order, so nothing else is answered either; on a new connection it may be.
-        if (client.stream !== stream || client.status !== "ready" || attached.silent === stream) return
-        attached.silent = stream
-        attached.lastProblem = silence(timeout)
-        client.disconnect(true)
       },
     }
     const answered = (tell: () => void): void => {

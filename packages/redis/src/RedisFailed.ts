@@ -129,6 +129,7 @@ export const reasonOf = (error: unknown, timeout: number): RedisReason => {
     return new Refused({ code: /^[A-Z]+/.exec(detail)?.[0] ?? "ERR", detail })
   }
   if (error.message === "Command timed out") return new TimedOut({ after: timeout })
+  if (error.name === "MaxRetriesPerRequestError") return new Disconnected({ detail: "the connection was lost" })
   if (error.name === "ParserError") return new Disconnected({ detail: "what answers does not speak Redis's protocol" })
   return new Disconnected({ detail: error.message.replace(/^Stream isn't writeable.*$/, "the connection is down") })
 }

@@ -93,9 +93,9 @@ const sentinelAt = (host: string, port: number): IoRedis.Options => ({
 })
 
 /** A client that is the caller's own, as ioredis makes it. */
-const theirs = (url: string, options: RedisOptions) =>
+const theirs = (url: string, options: Omit<RedisOptions, "replyMapping">) =>
   Effect.acquireRelease(
-    Effect.sync(() => new Client(url, options).on("error", () => {})),
+    Effect.sync(() => new Client({ ...options, port: Number(new URL(url).port) }).on("error", () => {})),
     (client) => Effect.sync(() => client.disconnect()),
   )
 
@@ -341,6 +341,19 @@ describe("IoRedis", () => {
       yield* server.signal("SIGCONT")
       yield* answers(redis)
       expect(warnings).toEqual([])
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("what is sent after a command was late doesn't go the same way", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const redis = yield* clientOf({ url: server.url, commandTimeout: "60 millis", reconnect: fast })
+      yield* server.signal("SIGSTOP")
+      expect((yield* failureOf(redis.send("PING", []))).reason._tag).toBe("TimedOut")
+      expect((yield* failureOf(redis.send("INCR", ["count"]))).reason._tag).toBe("Disconnected")
+      yield* server.signal("SIGCONT")
+      yield* answers(redis)
+      expect(yield* redis.send("GET", ["count"])).toBe(null)
     }).pipe(Effect.scoped),
   )
 
