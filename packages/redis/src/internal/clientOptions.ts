@@ -135,7 +135,9 @@ const sentinelOptions = Effect.fnUntraced(function* (
     ...(sentinelPassword === undefined ? undefined : { sentinelPassword }),
     ...(isTls === true ? { sentinelTLS: tls ?? {} } : undefined),
     ...(tls === undefined ? undefined : { enableTLSForSentinelMode: true }),
-    failoverDetector: true,
+    // ioredis's own detector ends a client for good when it speaks while that connects. A lost connection, one that is silent and a
+    // master that became a replica are noticed without it.
+    failoverDetector: false,
   }
 })
 
