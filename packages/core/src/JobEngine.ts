@@ -20,10 +20,13 @@
  * holds up no other. Where an engine can do less (one queue per name, say), its own docs say what.
  */
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import type * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import type { InvalidCursor } from "./Cursor.ts"
+import * as memoryJobEngine from "./internal/memoryJobEngine.ts"
 import type * as JobError from "./JobError.ts"
 import type {
   JobCount,
@@ -285,3 +288,15 @@ export class JobEngine extends Context.Service<
     readonly work: (options: WorkOptions, worker: Worker) => Effect.Effect<Working, JobError.EngineFailed, Scope.Scope>
   }
 >()("@throughline/core/JobEngine") {}
+
+/**
+ * Jobs in the memory of this process; nothing survives it. The clock is Effect's `Clock`.
+ *
+ * The order of running is exact. Of the jobs that succeeded or were cancelled the newest `maxResults` are kept at most,
+ * however long they would be.
+ */
+export const layerMemory = (options?: EngineOptions): Layer.Layer<JobEngine, never, SecureRandom> =>
+  Layer.effect(
+    JobEngine,
+    Effect.flatMap(SecureRandom, (random) => memoryJobEngine.make(options, random)),
+  )

@@ -66,14 +66,28 @@ export const checkLimit = (operation: string, limit: number): JobError.EngineFai
     : invalid(operation, `the limit ${limit} is not from 1 to 1,000`)
 
 /** The record of a job that is accepted now. */
-export const accepted = ({ runAt, ...job }: NewJob, now: number): JobRecord => ({
-  ...job,
-  state: runAt !== undefined && runAt > now ? "delayed" : "waiting",
-  enqueuedAt: now,
-  readyAt: runAt === undefined ? now : Math.max(now, runAt),
-  failures: [],
-  crashes: 0,
-})
+export const accepted = (job: NewJob, now: number): JobRecord => {
+  const { runAt } = job
+  // Field by field, not spread: one shape for nearly all jobs, and several times as fast.
+  const record: { -readonly [Field in keyof JobRecord]: JobRecord[Field] } = {
+    id: job.id,
+    name: job.name,
+    payload: job.payload,
+    priority: job.priority,
+    maxAttempts: job.maxAttempts,
+    keepResult: job.keepResult,
+    keepDead: job.keepDead,
+    state: runAt !== undefined && runAt > now ? "delayed" : "waiting",
+    enqueuedAt: now,
+    readyAt: runAt === undefined ? now : Math.max(now, runAt),
+    failures: [],
+    crashes: 0,
+  }
+  if (job.uniqueKey !== undefined) record.uniqueKey = job.uniqueKey
+  if (job.report !== undefined) record.report = job.report
+  if (job.trace !== undefined) record.trace = job.trace
+  return record
+}
 
 /** What is stored of an outcome: of a job whose cancellation was asked for while it ran, only a success stands. */
 export const settlementOf = (outcome: Outcome, cancelRequested: boolean): Outcome | { readonly _tag: "Cancelled" } =>

@@ -1,0 +1,251 @@
+/**
+ * How the memory engine runs jobs: one fiber per job, started from one place.
+ *
+ * Imperative on purpose: a job costs a few microseconds in all, and an effect per step would double that.
+ */
+import type * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import type { Settlement, Worker, WorkOptions } from "../JobEngine.ts"
+import type { JobName } from "../JobRecord.ts"
+import * as JobRules from "../JobRules.ts"
+import { type Entry, type MemoryJobs, type Named, readyBefore } from "./memoryJobs.ts"
+
+interface Running {
+  readonly entry: Entry
+  readonly handled: Handled
+  fiber: Fiber.Fiber<void> | undefined
+  /** What is stored of it if it is interrupted. */
+  onInterrupt: "Cancelled" | "GivenBack" | undefined
+  /** Its outcome is stored: it is no longer interrupted. */
+  concluded: boolean
+}
+
+interface Handled {
+  readonly named: Named
+  readonly concurrency: number
+  readonly running: Set<Running>
+  stopped: boolean
+  whenIdle: (() => void) | undefined
+}
+
+/** Jobs started in one go; then other fibers have their turn. */
+const burst = 64
+
+/** A clock may be set anew while nothing happens; it is looked at this often, in ms, while jobs are delayed. */
+const longestSleep = 60_000
+
+export class MemoryJobWork {
+  readonly #jobs: MemoryJobs
+  readonly #clock: Clock.Clock
+  readonly #options: WorkOptions
+  readonly #worker: Worker
+  readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
+  readonly #handled = new Map<JobName, Handled>()
+  readonly #byEntry = new Map<Entry, Running>()
+  #paused = false
+  #closed = false
+  #starting = false
+  #planned = false
+  #timer: { readonly at: number; readonly fiber: Fiber.Fiber<void> } | undefined
+
+  constructor(
+    jobs: MemoryJobs,
+    clock: Clock.Clock,
+    context: Context.Context<never>,
+    options: WorkOptions,
+    worker: Worker,
+  ) {
+    this.#jobs = jobs
+    this.#clock = clock
+    this.#options = options
+    this.#worker = worker
+    this.#run = Effect.runForkWith(context)
+  }
+
+  /** Something may have become ready, or may soon. */
+  look(): void {
+    this.#plan()
+    this.#arm()
+  }
+
+  #plan(): void {
+    if (this.#planned || this.#closed) return
+    this.#planned = true
+    // Whoever enqueues goes on first, so what it enqueues at once is ordered by priority, not by arrival.
+    this.#run(
+      Effect.andThen(Effect.yieldNow, () => {
+        this.#planned = false
+        this.#start()
+        return Effect.void
+      }),
+    )
+  }
+
+  handle(name: JobName, concurrency: number): Handled {
+    const handled = {
+      named: this.#jobs.named(name),
+      concurrency,
+      running: new Set<Running>(),
+      stopped: false,
+      whenIdle: undefined,
+    }
+    this.#handled.set(name, handled)
+    this.look()
+    return handled
+  }
+
+  handles(name: JobName): boolean {
+    return this.#handled.has(name)
+  }
+
+  /** Interrupts what runs of a name, gives it back and waits for that. */
+  close(handled: Handled): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
+      handled.stopped = true
+      for (const running of handled.running) this.#interrupt(running, "GivenBack")
+      const done = () => {
+        this.#handled.delete(handled.named.name)
+        resume(Effect.void)
+      }
+      if (handled.running.size === 0) done()
+      else handled.whenIdle = done
+    })
+  }
+
+  shut(): void {
+    this.#closed = true
+    this.#timer?.fiber.interruptUnsafe()
+    this.#timer = undefined
+  }
+
+  pause(): void {
+    this.#paused = true
+  }
+
+  resume(): void {
+    this.#paused = false
+    this.look()
+  }
+
+  cancel(entry: Entry): void {
+    const running = this.#byEntry.get(entry)
+    if (running !== undefined) this.#interrupt(running, "Cancelled")
+  }
+
+  #interrupt(running: Running, as: "Cancelled" | "GivenBack"): void {
+    if (running.concluded) return
+    // A cancellation stands, even if the name is no longer handled before it is stored.
+    if (running.onInterrupt !== "Cancelled") running.onInterrupt = as
+    running.fiber?.interruptUnsafe()
+  }
+
+  #start(): void {
+    // A job that ends at once starts the next from here, not from within itself.
+    if (this.#starting) return
+    this.#starting = true
+    const now = this.#clock.currentTimeMillisUnsafe()
+    this.#jobs.advance(now)
+    let started = 0
+    for (let next = this.#next(); next !== undefined; next = this.#next()) {
+      if (started++ === burst) {
+        this.#plan()
+        break
+      }
+      this.#claim(next.entry, next.handled, now)
+    }
+    this.#starting = false
+    this.#arm()
+  }
+
+  #next(): { readonly entry: Entry; readonly handled: Handled } | undefined {
+    if (this.#closed || this.#paused || this.#byEntry.size >= this.#options.concurrency) return undefined
+    let first: { readonly entry: Entry; readonly handled: Handled } | undefined
+    for (const handled of this.#handled.values()) {
+      const entry = handled.named.ready.first
+      if (entry === undefined || handled.stopped || handled.running.size >= handled.concurrency) continue
+      if (first === undefined || readyBefore(entry, first.entry)) first = { entry, handled }
+    }
+    return first
+  }
+
+  #claim(entry: Entry, handled: Handled, now: number): void {
+    this.#jobs.move(entry, { ...entry.job, state: "running", startedAt: now })
+    const running: Running = { entry, handled, fiber: undefined, onInterrupt: undefined, concluded: false }
+    handled.running.add(running)
+    this.#byEntry.set(entry, running)
+    const claim = {
+      job: entry.job,
+      progress: (value: NonNullable<Entry["job"]["progress"]>) =>
+        Effect.sync(() => {
+          if (!running.concluded) entry.job = { ...entry.job, progress: value }
+        }),
+    }
+    const fiber = this.#run(
+      Effect.flatMap(
+        Effect.suspend(() => this.#worker.run(claim)),
+        (outcome) => this.#conclude(running, JobRules.settlementOf(outcome, running.onInterrupt === "Cancelled")),
+      ),
+    )
+    running.fiber = fiber
+    fiber.addObserver((exit) => this.#ended(running, exit))
+  }
+
+  /** Stores what became of a claim and gives what is to be told of it. */
+  #conclude(running: Running, settlement: Exclude<Settlement, { _tag: "Lost" }>): Effect.Effect<void> {
+    const { entry } = running
+    running.concluded = true
+    this.#jobs.move(entry, JobRules.settled(entry.job, settlement, this.#clock.currentTimeMillisUnsafe()))
+    return this.#worker.settled(entry.job, settlement)
+  }
+
+  #ended(running: Running, exit: Exit.Exit<void>): void {
+    if (running.concluded) return this.#free(running)
+    const telling =
+      running.onInterrupt === undefined
+        ? this.#crashed(running, exit)
+        : this.#conclude(running, { _tag: running.onInterrupt })
+    this.#run(telling).addObserver(() => this.#free(running))
+  }
+
+  /** The worker broke its promise never to fail: that is a crash of it, and no attempt. */
+  #crashed(running: Running, exit: Exit.Exit<void>): Effect.Effect<void> {
+    const { entry } = running
+    running.concluded = true
+    this.#jobs.move(entry, JobRules.crashed(entry.job, this.#options.maxCrashes, this.#clock.currentTimeMillisUnsafe()))
+    const { failures, state } = entry.job
+    const settlement: Settlement =
+      state === "dead" ? { _tag: "Dead", failure: failures.at(-1)! } : { _tag: "GivenBack" }
+    return Effect.andThen(
+      Effect.logError("a worker crashed", ...(Exit.isFailure(exit) ? [exit.cause] : [])),
+      this.#worker.settled(entry.job, settlement),
+    )
+  }
+
+  #free(running: Running): void {
+    const { handled } = running
+    handled.running.delete(running)
+    this.#byEntry.delete(running.entry)
+    if (handled.running.size === 0) handled.whenIdle?.()
+    this.#start()
+  }
+
+  #arm(): void {
+    const due = this.#closed ? undefined : this.#jobs.delayed.first?.job.readyAt
+    if (due === undefined || (this.#timer !== undefined && this.#timer.at <= due)) return
+    this.#timer?.fiber.interruptUnsafe()
+    this.#timer = undefined
+    const wait = Math.min(longestSleep, due - this.#clock.currentTimeMillisUnsafe())
+    if (wait <= 0) return this.#plan()
+    const fiber = this.#run(
+      Effect.andThen(Effect.sleep(wait), () => {
+        this.#timer = undefined
+        this.#start()
+        return Effect.void
+      }),
+    )
+    this.#timer = { at: due, fiber }
+  }
+}
