@@ -25,10 +25,14 @@
  */
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import type { EngineFailed } from "./JobError.ts"
+import { type HandlerOptions, JobPool } from "./JobPool.ts"
 import { type JobFailure, type JobId, type JobJson, JobName, type JobPriority } from "./JobRecord.ts"
 
 /** A schema whose values cross JSON without services. */
@@ -125,26 +129,29 @@ export const defaultRetry: Schedule.Schedule<unknown> = fullJitter(
   Schedule.min([Schedule.exponential("1 second"), Schedule.spaced("5 minutes")]),
 )
 
+/** A schema may run code of its user's; one that throws has refused the value. */
+const guarded = <A>(evaluate: () => Result.Result<A, string>): Result.Result<A, string> => {
+  try {
+    return evaluate()
+  } catch (cause) {
+    return Result.fail(String(cause))
+  }
+}
+
 const codecOf = <A>(schema: JobSchema<A>): JobCodec<A> => {
   const codec = Schema.toCodecJson(schema)
   const encode = Schema.encodeResult(codec)
   const decode = Schema.decodeUnknownResult(codec)
   return {
-    encode: (value) => {
-      const encoded = encode(value)
-      if (Result.isFailure(encoded)) return Result.fail(String(encoded.failure))
-      // What has no JSON (a `void`) is kept as null, which the codec reads back.
-      return Result.succeed((JSON.stringify(encoded.success) ?? "null") as JobJson)
-    },
-    decode: (json) => {
-      let parsed: unknown
-      try {
-        parsed = JSON.parse(json)
-      } catch (cause) {
-        return Result.fail(`not JSON (${(cause as SyntaxError).message})`)
-      }
-      return Result.mapError(decode(parsed), String)
-    },
+    encode: (value) =>
+      guarded(() => {
+        const encoded = encode(value)
+        if (Result.isFailure(encoded)) return Result.fail(String(encoded.failure))
+        const json = JSON.stringify(encoded.success)
+        // Text with a lone surrogate is no Unicode, so no store gives it back.
+        return json.isWellFormed() ? Result.succeed(json as JobJson) : Result.fail("it has a lone surrogate")
+      }),
+    decode: (json) => guarded(() => Result.mapError(decode(JSON.parse(json)), String)),
   }
 }
 
@@ -173,3 +180,39 @@ export const make = <const Name extends string, P, S = void, E = never>(
   keepResult: Duration.toMillis(Duration.fromInputUnsafe(options.keepResult ?? "1 day")),
   keepDead: Duration.toMillis(Duration.fromInputUnsafe(options.keepDead ?? "30 days")),
 })
+
+/**
+ * A handler as a layer: runs jobs of a name in this process, with the requirements of its own, while the layer lives.
+ *
+ * The handler sees a job at least once; it may see it again after a crash of the process. It may fail with the job's error,
+ * die, run into the timeout or be interrupted: each is a failure of its own kind in the record, and the worker goes on.
+ *
+ * **Example** (A handler with a requirement)
+ *
+ * ```ts
+ * import * as Job from "@throughline/core/Job"
+ * import * as Context from "effect/Context"
+ * import * as Effect from "effect/Effect"
+ * import * as Schema from "effect/Schema"
+ *
+ * class Mailer extends Context.Service<Mailer, { readonly send: (to: string) => Effect.Effect<void> }>()("Mailer") {}
+ *
+ * const Welcome = Job.make("welcome", { payload: Schema.Struct({ to: Schema.String }) })
+ *
+ * export const WelcomeHandler = Job.toLayer(
+ *   Welcome,
+ *   Effect.fnUntraced(function* ({ to }, context) {
+ *     const mailer = yield* Mailer
+ *     if (context.isLastAttempt) yield* Effect.logWarning(`the last attempt to welcome ${to}`)
+ *     yield* mailer.send(to)
+ *   }),
+ *   { concurrency: 5 },
+ * )
+ * ```
+ */
+export const toLayer = <Name extends string, P, S, E, R>(
+  job: Job<Name, P, S, E>,
+  handler: (payload: P, context: JobContext) => Effect.Effect<S, E, R>,
+  options?: HandlerOptions,
+): Layer.Layer<never, EngineFailed, JobPool | Exclude<R, Scope.Scope>> =>
+  Layer.effectDiscard(Effect.flatMap(JobPool, (pool) => pool.handle(job, handler, options)))

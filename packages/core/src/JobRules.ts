@@ -169,6 +169,10 @@ export interface ResultsLog {
 export const resultsCursor = (log: Pick<ResultsLog, "generation">, position: number): string =>
   Cursor.run(position, log.generation)
 
+/** The cursor of the same log at another position. */
+export const cursorAt = (cursor: string, position: number): string =>
+  Cursor.run(position, cursor.slice(cursor.indexOf("-") + 1))
+
 const resultsPattern = /^(0|[1-9][0-9]{0,15})-([a-z0-9]{8})$/
 
 /** The position that a page begins after. */
