@@ -157,6 +157,12 @@ const codecOf = <A>(schema: JobSchema<A>): JobCodec<A> => {
 
 const never = () => false
 
+/** Most jobs give nothing. It is kept as null, which `Schema.Void` reads too. */
+const nothing: JobCodec<void> = {
+  encode: () => Result.succeed("null" as JobJson),
+  decode: () => Result.succeed(undefined),
+}
+
 /**
  * Declares a job.
  *
@@ -170,7 +176,7 @@ export const make = <const Name extends string, P, S = void, E = never>(
   name: JobName.make(name) as JobName & Name,
   payload: codecOf(options.payload),
   // Absent schemas leave S and E at their defaults.
-  success: codecOf(options.success ?? (Schema.Void as unknown as JobSchema<S>)),
+  success: options.success === undefined ? (nothing as unknown as JobCodec<S>) : codecOf(options.success),
   error: codecOf(options.error ?? (Schema.Never as unknown as JobSchema<E>)),
   priority: options.priority ?? "normal",
   retry: options.retry ?? defaultRetry,

@@ -13,7 +13,8 @@ import type { Enqueued, JobEngine } from "../JobEngine.ts"
 import * as JobError from "../JobError.ts"
 import type { EnqueueError, EnqueueOptions, JobPool, JobRequest } from "../JobPool.ts"
 import type { JobId, JobTrace, NewJob } from "../JobRecord.ts"
-import * as eventIds from "./eventIds.ts"
+import type { NextId } from "./eventIds.ts"
+import * as jobIds from "./jobIds.ts"
 import * as jobLifecycle from "./jobLifecycle.ts"
 import type { Reporter } from "./jobReporter.ts"
 import type { Signal } from "./signal.ts"
@@ -86,7 +87,7 @@ export const newJob = (
 
 export const make = (config: Config): Pick<JobPool["Service"], "enqueue" | "enqueueAll"> => {
   const { engine, maxWaiting, moved, reporter } = config
-  const mint = eventIds.make(config.random)
+  const mint = jobIds.make(config.random)
 
   /** Enqueues, or waits until it can. */
   const accept = (
@@ -117,26 +118,35 @@ export const make = (config: Config): Pick<JobPool["Service"], "enqueue" | "enqu
       { discard: true },
     )
 
+  const accepted = (
+    requests: ReadonlyArray<JobRequest>,
+    whenFull: "fail" | "wait",
+    context: Context.Context<never>,
+    now: number,
+    nextId: NextId,
+  ): Effect.Effect<ReadonlyArray<Enqueued>, EnqueueError> => {
+    const trace = traceOf(context)
+    const jobs: Array<NewJob> = []
+    let heard = false
+    for (const request of requests) {
+      // The id of an event and of a job are minted alike.
+      const made = newJob(request, nextId() as unknown as JobId, now, trace)
+      if (Result.isFailure(made)) return Effect.fail(made.failure)
+      jobs.push(made.success)
+      heard ||= reporter.hears(made.success)
+    }
+    const answered = accept(jobs, whenFull)
+    return heard ? Effect.tap(answered, (answers) => tell(jobs, answers)) : answered
+  }
+
   const enqueueAll = (
     requests: ReadonlyArray<JobRequest>,
     whenFull: "fail" | "wait" = config.whenFull,
   ): Effect.Effect<ReadonlyArray<Enqueued>, EnqueueError> =>
-    Effect.flatMap(mint(requests.length), (nextId) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) =>
-        Effect.contextWith((context: Context.Context<never>): Effect.Effect<ReadonlyArray<Enqueued>, EnqueueError> => {
-          const trace = traceOf(context)
-          const jobs: Array<NewJob> = []
-          for (const request of requests) {
-            // The id of an event and of a job are minted alike.
-            const made = newJob(request, nextId() as unknown as JobId, now, trace)
-            if (Result.isFailure(made)) return Effect.fail(made.failure)
-            jobs.push(made.success)
-          }
-          const accepted = accept(jobs, whenFull)
-          return jobs.some(reporter.hears) ? Effect.tap(accepted, (answers) => tell(jobs, answers)) : accepted
-        }),
-      ),
-    )
+    Effect.withFiber(({ context }) => {
+      const now = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
+      return Effect.flatMap(mint(requests.length, now), (nextId) => accepted(requests, whenFull, context, now, nextId))
+    })
 
   return {
     enqueue: (job, payload, options = {}) =>

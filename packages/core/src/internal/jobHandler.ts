@@ -31,14 +31,18 @@ interface Ended<A, E> {
   readonly late: boolean
 }
 
+/** Runs a handler that may take as long as it likes, in its own context. */
+const here = <A, E, R>(effect: Effect.Effect<A, E, R>, context: Context.Context<R>): Effect.Effect<Ended<A, E>> =>
+  Effect.map(Effect.exit(Effect.updateContext(effect, () => context)), (exit) => ({ exit, late: false }))
+
 /**
- * Runs an effect in a fiber of its own, so that a handler which can't be interrupted doesn't keep its worker: it is waited
- * for `abandonAfter`, then left alone.
+ * Runs a handler that has a timeout in a fiber of its own, so that one which can't be interrupted doesn't keep its worker: it
+ * is waited for `abandonAfter`, then left alone.
  */
 const apart = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   context: Context.Context<R>,
-  options: { readonly timeout: number | undefined; readonly abandonAfter: number },
+  options: { readonly timeout: number; readonly abandonAfter: number },
 ): Effect.Effect<Ended<A, E>> =>
   Effect.callback<Ended<A, E>>((resume) => {
     const run = Effect.runForkWith(context)
@@ -52,12 +56,19 @@ const apart = <A, E, R>(
       for (const fiber of sleeping) fiber.interruptUnsafe()
       resume(Effect.succeed({ exit, late }))
     })
-    if (options.timeout !== undefined && handler.pollUnsafe() === undefined) {
+    if (handler.pollUnsafe() === undefined) {
       after(options.timeout, () => {
         late = true
         handler.interruptUnsafe()
         if (handler.pollUnsafe() === undefined) {
-          after(options.abandonAfter, () => resume(Effect.succeed({ exit: undefined, late })))
+          after(options.abandonAfter, () =>
+            resume(
+              Effect.as(Effect.logError("a handler that timed out can't be interrupted and was left running"), {
+                exit: undefined,
+                late,
+              }),
+            ),
+          )
         }
       })
     }
@@ -102,7 +113,12 @@ export const make = <Name extends string, P, S, E, R>(
   surroundings: Surroundings,
 ): ((claim: Claim) => Effect.Effect<Outcome>) => {
   const { abandonAfter, maxPayloadBytes } = surroundings
-  const limits = { timeout: job.timeout, abandonAfter }
+  const { timeout } = job
+  const run = (effect: Effect.Effect<S, E, R>): Effect.Effect<Ended<S, E>> => {
+    // A scope per run, so that what a handler acquires goes with it.
+    const scoped = Effect.scoped(effect)
+    return timeout === undefined ? here(scoped, context) : apart(scoped, context, { timeout, abandonAfter })
+  }
 
   const inputOf = (failure: JobFailure): RetryInput<E> => {
     if (failure._tag !== "HandlerFailed") return failure
@@ -120,27 +136,27 @@ export const make = <Name extends string, P, S, E, R>(
     )
   }
 
-  const succeeded = (claim: Claim, value: S, at: number): Effect.Effect<Outcome> => {
-    const refused = (problem: string) => {
-      const failure: JobFailure = { _tag: "ResultRefused", at, problem }
-      return failed(claim, failure, failure)
-    }
+  /** What a success becomes; text says why it can't be stored. */
+  const stored = (value: S): Outcome | string => {
     const encoded = job.success.encode(value)
-    if (Result.isFailure(encoded)) return refused(`the success doesn't fit its schema: ${encoded.failure}`)
+    if (Result.isFailure(encoded)) return `the success doesn't fit its schema: ${encoded.failure}`
     return JobRules.isOver(encoded.success, maxPayloadBytes)
-      ? refused(`the success has more than ${maxPayloadBytes} bytes`)
-      : Effect.succeed({ _tag: "Succeeded", result: encoded.success })
+      ? `the success has more than ${maxPayloadBytes} bytes`
+      : { _tag: "Succeeded", result: encoded.success }
+  }
+
+  const refused = (claim: Claim, problem: string, at: number): Effect.Effect<Outcome> => {
+    const failure: JobFailure = { _tag: "ResultRefused", at, problem }
+    return failed(claim, failure, failure)
   }
 
   const erred = (claim: Claim, error: E, at: number): Effect.Effect<Outcome> => {
-    const refused = (problem: string) => {
-      const failure: JobFailure = { _tag: "ResultRefused", at, problem }
-      return failed(claim, failure, failure)
-    }
     const encoded = job.error.encode(error)
-    if (Result.isFailure(encoded)) return refused(`the error doesn't fit its schema: ${encoded.failure}`)
+    if (Result.isFailure(encoded)) {
+      return refused(claim, `the error doesn't fit its schema: ${encoded.failure}`, at)
+    }
     if (JobRules.isOver(encoded.success, maxPayloadBytes)) {
-      return refused(`the error has more than ${maxPayloadBytes} bytes`)
+      return refused(claim, `the error has more than ${maxPayloadBytes} bytes`, at)
     }
     const failure: JobFailure = { _tag: "HandlerFailed", at, error: JSON.parse(encoded.success) as Schema.Json }
     return job.giveUp(error) ? Effect.succeed({ _tag: "Dead", failure }) : failed(claim, failure, error)
@@ -151,14 +167,15 @@ export const make = <Name extends string, P, S, E, R>(
     return failed(claim, failure, failure)
   }
 
-  const ended = (claim: Claim, { exit, late }: Ended<S, E>, at: number): Effect.Effect<Outcome> => {
-    if (exit !== undefined && Exit.isSuccess(exit)) return succeeded(claim, exit.value, at)
+  const unsuccessful = (
+    claim: Claim,
+    exit: Exit.Failure<S, E> | undefined,
+    late: boolean,
+    at: number,
+  ): Effect.Effect<Outcome> => {
     if (exit === undefined || (late && Cause.hasInterruptsOnly(exit.cause))) {
-      const failure: JobFailure = { _tag: "TimedOut", at, timeout: job.timeout ?? 0 }
-      const outcome = failed(claim, failure, failure)
-      return exit !== undefined
-        ? outcome
-        : Effect.andThen(Effect.logError(`a handler of ${job.name} can't be interrupted and was left running`), outcome)
+      const failure: JobFailure = { _tag: "TimedOut", at, timeout: timeout ?? 0 }
+      return failed(claim, failure, failure)
     }
     for (const reason of exit.cause.reasons) if (reason._tag === "Fail") return erred(claim, reason.error, at)
     for (const reason of exit.cause.reasons) if (reason._tag === "Die") return died(claim, reason.defect, at)
@@ -185,20 +202,22 @@ export const make = <Name extends string, P, S, E, R>(
       enqueuedAt: record.enqueuedAt,
       progress: progressOf(claim, surroundings),
     }
-    const run = traced(
-      // A scope per run, so that what a handler acquires goes with it.
-      Effect.scoped(Effect.suspend(() => handler(payload.success, told))),
+    const effect = traced(
+      Effect.suspend(() => handler(payload.success, told)),
       record,
     )
-    return Effect.flatMap(apart(run, context, limits), (end) =>
-      Effect.flatMap(Clock.currentTimeMillis, (at) =>
-        // The schemas and `giveUp` are the user's code too.
-        Effect.catchDefect(
-          Effect.suspend(() => ended(claim, end, at)),
-          (defect) => died(claim, defect, at),
-        ),
-      ),
-    )
+    return Effect.flatMap(run(effect), ({ exit, late }) => {
+      const success = exit !== undefined && Exit.isSuccess(exit) ? stored(exit.value) : undefined
+      if (typeof success === "object") return Effect.succeed(success)
+      return Effect.flatMap(Clock.currentTimeMillis, (at) =>
+        typeof success === "string"
+          ? refused(claim, success, at)
+          : // `giveUp` is the user's code too.
+            Effect.suspend(() => unsuccessful(claim, exit as Exit.Failure<S, E> | undefined, late, at)).pipe(
+              Effect.catchDefect((defect) => died(claim, defect, at)),
+            ),
+      )
+    })
   }
 }
 

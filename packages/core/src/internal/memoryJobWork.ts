@@ -11,7 +11,8 @@ import type * as Fiber from "effect/Fiber"
 import type { Settlement, Worker, WorkOptions } from "../JobEngine.ts"
 import type { JobName } from "../JobRecord.ts"
 import * as JobRules from "../JobRules.ts"
-import { type Entry, type MemoryJobs, type Named, readyBefore } from "./memoryJobs.ts"
+import { readyBefore } from "./jobReady.ts"
+import type { Entry, MemoryJobs, Named } from "./memoryJobs.ts"
 
 interface Running {
   readonly entry: Entry

@@ -10,6 +10,8 @@ import {
 } from "../JobRecord.ts"
 import * as JobRules from "../JobRules.ts"
 import { JobHeap } from "./jobHeap.ts"
+import { JobLine } from "./jobLine.ts"
+import { ReadyJobs, sooner } from "./jobReady.ts"
 import { Signal } from "./signal.ts"
 
 /** A job in memory. It is in one heap at a time: delayed, ready, or (settled) by the time that it is kept until. */
@@ -29,20 +31,9 @@ export interface Entry {
 /** The jobs of one name. */
 export interface Named {
   readonly name: JobName
-  readonly ready: JobHeap<Entry>
+  readonly ready: ReadyJobs<Entry>
   readonly counts: Record<JobState, number>
 }
-
-/** The order in which ready jobs are run. */
-export const readyBefore = (a: Entry, b: Entry): boolean =>
-  a.rank !== b.rank
-    ? a.rank < b.rank
-    : a.job.readyAt !== b.job.readyAt
-      ? a.job.readyAt < b.job.readyAt
-      : a.accepted < b.accepted
-
-const dueBefore = (a: Entry, b: Entry): boolean =>
-  a.job.readyAt !== b.job.readyAt ? a.job.readyAt < b.job.readyAt : a.accepted < b.accepted
 
 const expiresBefore = (a: Entry, b: Entry): boolean => JobRules.keptUntil(a.job) < JobRules.keptUntil(b.job)
 
@@ -52,10 +43,10 @@ const uniqueOf = (job: Pick<JobRecord, "name" | "uniqueKey">): string => `${job.
 export class MemoryJobs {
   readonly entries = new Map<JobId, Entry>()
   readonly names = new Map<JobName, Named>()
-  readonly delayed = new JobHeap<Entry>(dueBefore)
+  readonly delayed = new JobHeap<Entry>(sooner)
   /** Changes when a result is added. */
   readonly resulted = new Signal()
-  readonly #settled = new JobHeap<Entry>(expiresBefore)
+  readonly #settled = new JobLine<Entry>(expiresBefore)
   readonly #holders = new Map<string, Entry>()
   readonly #maxResults: number
   readonly #generation: string
@@ -80,7 +71,7 @@ export class MemoryJobs {
     let named = this.names.get(name)
     if (named === undefined) {
       const counts = { delayed: 0, waiting: 0, running: 0, succeeded: 0, dead: 0, cancelled: 0 }
-      this.names.set(name, (named = { name, ready: new JobHeap(readyBefore), counts }))
+      this.names.set(name, (named = { name, ready: new ReadyJobs(), counts }))
     }
     return named
   }
