@@ -15,7 +15,14 @@ import * as AppendRules from "@throughline/core/AppendRules"
 import { InvalidRequest } from "@throughline/core/EventStoreError"
 import * as JobEngine from "@throughline/core/JobEngine"
 import * as JobError from "@throughline/core/JobError"
-import { isLive, type JobCount, type JobId, type JobName, type JobRecord } from "@throughline/core/JobRecord"
+import {
+  isLive,
+  type JobCount,
+  type JobId,
+  type JobName,
+  type JobRecord,
+  type NewJob,
+} from "@throughline/core/JobRecord"
 import * as JobRules from "@throughline/core/JobRules"
 import * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
@@ -81,7 +88,7 @@ export const make = Effect.fnUntraced(function* (
   const interval = Duration.fromInputUnsafe(options.interval ?? "20 millis")
 
   const store = jobStore.make(sql, dialect, bounds.maxResults)
-  const commit = yield* groupCommit.make(sql)
+  const { batch, commit } = yield* groupCommit.make(sql)
   const changed = yield* changes.make({ interval, version: options.version })
   const reasonOf = (error: groupCommit.Below) =>
     error._tag === "SqlError" ? SqlDialect.reasonOf(dialect, error) : error
@@ -146,15 +153,24 @@ WHERE id IN (${dialect.strings(sql, JSON.stringify(ids))}) AND state IN ('pendin
     const refused = JobRules.checkJobs("enqueue", jobs, bounds.maxPayloadBytes)
     if (refused !== undefined) return yield* refused
     const isPending = Option.isSome(yield* Effect.serviceOption(sql.transactionService))
+    if (maxWaiting === undefined && !isPending) {
+      return yield* below("enqueue")(Effect.tap(acceptTogether(jobs), Effect.sync(changed.tell)))
+    }
     return yield* writing("enqueue")((now) =>
       Effect.gen(function* () {
         if (maxWaiting !== undefined) yield* checkRoom(jobs, maxWaiting)
-        const answers: Array<JobEngine.Enqueued> = []
-        for (const job of jobs) answers.push(yield* store.accept(job, now, isPending))
-        return answers
+        return yield* store.accept(jobs, now, isPending)
       }),
     )
   })
+
+  const acceptTogether = batch((requests: ReadonlyArray<ReadonlyArray<NewJob>>) =>
+    Effect.gen(function* () {
+      const answers = yield* store.accept(requests.flat(), yield* Clock.currentTimeMillis, false)
+      let from = 0
+      return requests.map(({ length }) => answers.slice(from, (from += length)))
+    }),
+  )
 
   const checkRoom = Effect.fnUntraced(function* (jobs: JobEngine.EnqueueRequest["jobs"], maxWaiting: number) {
     // Counting no further than the bound costs the same however many wait.
@@ -173,7 +189,7 @@ WHERE id IN (${dialect.strings(sql, JSON.stringify(ids))}) AND state IN ('pendin
         const rows = yield* sql`INSERT INTO throughline_job_schedules (schedule, last_at) VALUES (${schedule}, ${at})
 ON CONFLICT (schedule) DO UPDATE SET last_at = excluded.last_at WHERE excluded.last_at > throughline_job_schedules.last_at RETURNING 1`
           .values
-        return rows.length === 0 ? Option.none() : Option.some(yield* store.accept(job, now, false))
+        return rows.length === 0 ? Option.none() : Option.fromUndefinedOr((yield* store.accept([job], now, false))[0])
       }),
     )
   })
@@ -345,7 +361,7 @@ RETURNING 1`.values,
           }),
       )
       const ground: jobWork.Ground = {
-        ...{ store, commit, changes: changed, lease, reasonOf, scope },
+        ...{ store, batch, commit, changes: changed, lease, reasonOf, scope },
         id: yield* random.uuidV7(),
         settled: (jobs: ReadonlyArray<JobRecord>) => {
           waiters.settled(jobs)

@@ -26,12 +26,29 @@ export type Below = SqlError | StoreBroken
  */
 export type Commit = <A, E>(write: Effect.Effect<A, E>) => Effect.Effect<A, E | SqlError>
 
-/** Writes in one transaction at most; more than that holds up other users of the connection. */
+/** The same for items of one kind, which are written by one call: an answer for each, in order. */
+export type Batch = <Item, A>(
+  write: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<A>, SqlError>,
+) => (item: Item) => Effect.Effect<A, SqlError>
+
+export interface GroupCommit {
+  readonly commit: Commit
+  readonly batch: Batch
+}
+
+/** Writes in one transaction at most, and items in one batch; more than that holds up other users of the connection. */
 const most = 256
 
 interface Waiting {
+  /** Nobody waits for it any more. */
+  readonly isGone: () => boolean
   readonly write: Effect.Effect<unknown, unknown>
-  readonly answer: Deferred.Deferred<unknown, unknown>
+  readonly done: (exit: Exit.Exit<unknown, unknown>) => void
+}
+
+interface Entry<out Item, in out A> {
+  readonly item: Item
+  readonly answer: Deferred.Deferred<A, SqlError>
   isGone: boolean
 }
 
@@ -45,13 +62,12 @@ const isBelow = (exit: Exit.Exit<unknown, unknown>): exit is Exit.Failure<never,
 /** The commits of one client, until the scope closes. */
 export const make = Effect.fnUntraced(function* (
   sql: SqlClient.SqlClient,
-): Effect.fn.Return<Commit, never, Scope.Scope> {
+): Effect.fn.Return<GroupCommit, never, Scope.Scope> {
   const inTransaction = settings.writing(sql)
   const pending: Array<Waiting> = []
   const wake = Latch.makeUnsafe(false)
 
-  const alone = (waiting: Waiting) =>
-    Effect.flatMap(Effect.exit(inTransaction(waiting.write)), (exit) => Deferred.done(waiting.answer, exit))
+  const alone = (waiting: Waiting) => Effect.map(Effect.exit(inTransaction(waiting.write)), waiting.done)
 
   const together = (group: ReadonlyArray<Waiting>) =>
     inTransaction(
@@ -66,17 +82,17 @@ export const make = Effect.fnUntraced(function* (
       }),
     ).pipe(
       Effect.exit,
-      Effect.flatMap((ended) =>
-        Exit.isSuccess(ended)
-          ? Effect.forEach(group, ({ answer }, index) => Deferred.done(answer, ended.value[index]!), { discard: true })
-          : Effect.forEach(group, alone, { discard: true }),
-      ),
+      Effect.flatMap((ended) => {
+        if (Exit.isFailure(ended)) return Effect.forEach(group, alone, { discard: true })
+        group.forEach(({ done }, index) => done(ended.value[index]!))
+        return Effect.void
+      }),
     )
 
   const turn = Effect.gen(function* () {
     yield* wake.await
     while (pending.length > 0) {
-      const group = pending.splice(0, most).filter(({ isGone }) => !isGone)
+      const group = pending.splice(0, most).filter(({ isGone }) => !isGone())
       const first = group[0]
       if (first !== undefined) yield* group.length === 1 ? alone(first) : together(group)
     }
@@ -84,18 +100,76 @@ export const make = Effect.fnUntraced(function* (
   })
   yield* Effect.forkScoped(Effect.forever(turn))
 
-  return <A, E>(write: Effect.Effect<A, E>): Effect.Effect<A, E | SqlError> =>
-    Effect.flatMap(Effect.serviceOption(sql.transactionService), (outer) => {
-      if (Option.isSome(outer)) return inTransaction(write)
-      const answer = Deferred.makeUnsafe<A, E | SqlError>()
-      // The answer is completed with the exit of this very write.
-      const waiting: Waiting = { write, answer: answer as Deferred.Deferred<unknown, unknown>, isGone: false }
-      pending.push(waiting)
-      wake.openUnsafe()
-      return Effect.onInterrupt(Deferred.await(answer), () =>
-        Effect.sync(() => {
-          waiting.isGone = true
+  const add = (waiting: Waiting) => {
+    pending.push(waiting)
+    wake.openUnsafe()
+  }
+
+  const outside = <A, E>(inside: Effect.Effect<A, E>, queued: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.flatMap(Effect.serviceOption(sql.transactionService), (outer) => (Option.isSome(outer) ? inside : queued))
+
+  const commit: Commit = <A, E>(write: Effect.Effect<A, E>) =>
+    outside<A, E | SqlError>(
+      inTransaction(write),
+      Effect.suspend(() => {
+        const answer = Deferred.makeUnsafe<A, E | SqlError>()
+        let isGone = false
+        // What it is done with is the exit of this very write.
+        const done = (exit: Exit.Exit<unknown, unknown>) => Deferred.doneUnsafe(answer, exit as Exit.Exit<A, E>)
+        add({ write, done, isGone: () => isGone })
+        return Effect.onInterrupt(Deferred.await(answer), () =>
+          Effect.sync(() => {
+            isGone = true
+          }),
+        )
+      }),
+    )
+
+  function batch<Item, A>(
+    write: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<A>, SqlError>,
+  ): (item: Item) => Effect.Effect<A, SqlError> {
+    /** Takes items until it is written. */
+    let open: Array<Entry<Item, A>> | undefined
+
+    const begin = (): Array<Entry<Item, A>> => {
+      const entries: Array<Entry<Item, A>> = []
+      let written: ReadonlyArray<Entry<Item, A>> = entries
+      add({
+        isGone: () => entries.every(({ isGone }) => isGone),
+        write: Effect.suspend(() => {
+          if (open === entries) open = undefined
+          written = entries.filter(({ isGone }) => !isGone)
+          return write(written.map(({ item }) => item))
+        }),
+        done: (exit) => {
+          // What a batch is done with is the exit of its own write.
+          const ended = exit as Exit.Exit<ReadonlyArray<A>, SqlError>
+          written.forEach(({ answer }, index) =>
+            Deferred.doneUnsafe(
+              answer,
+              Exit.map(ended, (answers) => answers[index]!),
+            ),
+          )
+        },
+      })
+      return entries
+    }
+
+    return (item) =>
+      outside(
+        Effect.map(inTransaction(write([item])), (answers) => answers[0]!),
+        Effect.suspend(() => {
+          const entry: Entry<Item, A> = { item, answer: Deferred.makeUnsafe(), isGone: false }
+          if (open === undefined || open.length >= most) open = begin()
+          open.push(entry)
+          return Effect.onInterrupt(Deferred.await(entry.answer), () =>
+            Effect.sync(() => {
+              entry.isGone = true
+            }),
+          )
         }),
       )
-    })
+  }
+
+  return { commit, batch }
 })

@@ -48,11 +48,8 @@ export const columns = names.join(", ")
 /** The columns of a new job, in the order of {@link encode}. */
 export const inserted = names.slice(1).join(", ")
 
-/** As many parameters as {@link inserted} has columns. */
-export const placeholders = names
-  .slice(1)
-  .map(() => "?")
-  .join(", ")
+/** How many columns {@link inserted} has. */
+export const insertedWidth = names.length - 1
 
 const json = (value: unknown): string | null => (value === undefined ? null : JSON.stringify(value))
 
@@ -142,10 +139,23 @@ export const placeOf = (row: JobRow): { readonly key: number; readonly id: strin
   name: String(row[2]),
 })
 
-/** The columns that change when a job moves on, in the order of {@link encodeMove}. */
-export const moved = `state = ?, ready_at = ?, failures = ?, crashes = ?, started_at = ?, settled_at = ?, kept_until = ?,
-progress = ?, result = ?, worker = NULL, lease_until = NULL, cancel_requested = 0`
+/** The columns that change when a job moves on, in the order of {@link encodeMove}; it is in no claim then. */
+export const moved = [
+  "state",
+  "ready_at",
+  "failures",
+  "crashes",
+  "started_at",
+  "settled_at",
+  "kept_until",
+  "progress",
+  "result",
+]
 
+/** What is no longer so when a job moves on. */
+export const unclaimed = "worker = NULL, lease_until = NULL, cancel_requested = 0"
+
+/** The values of a job that moved on in the order of {@link moved}. */
 export const encodeMove = (job: JobRecord): Array<unknown> => [
   storedState(job.state),
   job.readyAt,

@@ -39,16 +39,58 @@ const damaged = (now: number, problem: string) =>
 
 const decodeResult = Schema.decodeUnknownResult(JobResult)
 
+/** Rows of one statement; a power of two, as the sizes are. */
+const mostRows = 32
+
+/** A statement over rows of parameters, for each size. */
+const manyRows = (width: number, text: (rows: string) => string) => {
+  const row = `(${Array.from({ length: width }, () => "?").join(", ")})`
+  const texts = new Map<number, string>()
+  return (rows: number): string => {
+    const known = texts.get(rows)
+    if (known !== undefined) return known
+    const made = text(Array.from({ length: rows }, () => row).join(", "))
+    texts.set(rows, made)
+    return made
+  }
+}
+
 export const make = (sql: SqlClient, dialect: SqlDialect, maxResults: number) => {
   const all = (statement: string, parameters: ReadonlyArray<unknown>) => sql.unsafe(statement, parameters).values
 
-  const insertText = `INSERT INTO throughline_jobs (${jobRow.inserted}) VALUES (${jobRow.placeholders})
-ON CONFLICT DO NOTHING RETURNING job_key`
   const loadText = `SELECT ${jobRow.columns} FROM throughline_jobs WHERE id = ? AND (kept_until IS NULL OR kept_until > ?)`
-  const moveText = `UPDATE throughline_jobs SET ${jobRow.moved} WHERE job_key = ?`
-  const settleText = `${moveText} AND claim = ? AND state = 'running' AND cancel_requested <= ? RETURNING 1`
-  const logText = `INSERT INTO throughline_job_results
-(position, id, name, outcome, settled_at, failed_attempts, result, failure) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+  const moveText = `UPDATE throughline_jobs SET ${jobRow.moved.map((name) => `${name} = ?`).join(", ")}, ${jobRow.unclaimed}
+WHERE job_key = ?`
+  const insertText = manyRows(
+    jobRow.insertedWidth,
+    (rows) => `INSERT INTO throughline_jobs (${jobRow.inserted}) VALUES ${rows} ON CONFLICT DO NOTHING RETURNING id`,
+  )
+  const settleText = manyRows(
+    jobRow.moved.length + 3,
+    (rows) => `WITH v (k, c, r, ${jobRow.moved.join(", ")}) AS (VALUES ${rows})
+UPDATE throughline_jobs SET ${jobRow.moved.map((name) => `${name} = v.${name}`).join(", ")}, ${jobRow.unclaimed}
+FROM v WHERE job_key = v.k AND claim = v.c AND throughline_jobs.state = 'running' AND cancel_requested <= v.r RETURNING job_key`,
+  )
+  const logText = manyRows(
+    8,
+    (rows) => `INSERT INTO throughline_job_results
+(position, id, name, outcome, settled_at, failed_attempts, result, failure) VALUES ${rows}`,
+  )
+
+  /** Runs a statement of many rows over as many as there are, in as few as its sizes allow. */
+  const overRows = Effect.fnUntraced(function* (
+    text: (rows: number) => string,
+    rows: ReadonlyArray<ReadonlyArray<unknown>>,
+  ): Effect.fn.Return<Array<ReadonlyArray<unknown>>, SqlError> {
+    const answers: Array<ReadonlyArray<unknown>> = []
+    let from = 0
+    while (from < rows.length) {
+      const size = Math.min(mostRows, 2 ** Math.floor(Math.log2(rows.length - from)))
+      for (const row of yield* all(text(size), rows.slice(from, from + size).flat())) answers.push(row)
+      from += size
+    }
+    return answers
+  })
 
   const load = Effect.fnUntraced(function* (
     id: JobId,
@@ -90,15 +132,27 @@ WHERE name = ${job.name} AND unique_key = ${job.uniqueKey} AND state IN ('pendin
     return ids.size
   })
 
+  /** Stores jobs, and says of each what runs for it. */
   const accept = Effect.fnUntraced(function* (
-    job: NewJob,
+    jobs: ReadonlyArray<NewJob>,
     now: number,
     pending: boolean,
-  ): Effect.fn.Return<Enqueued, SqlError> {
-    const rows = yield* all(insertText, jobRow.encode(JobRules.accepted(job, now)))
-    if (rows.length > 0) return { id: job.id, created: true, pending }
-    const holder = (yield* isKept(job.id)) ? job.id : yield* holderOf(job)
-    return { id: holder ?? job.id, created: false, pending }
+  ): Effect.fn.Return<Array<Enqueued>, SqlError> {
+    const rows = yield* overRows(
+      insertText,
+      jobs.map((job) => jobRow.encode(JobRules.accepted(job, now))),
+    )
+    const isNew = new Set(rows.map(([id]) => id))
+    const answers: Array<Enqueued> = []
+    for (const job of jobs) {
+      // The same job a second time in one batch is the first one's.
+      if (isNew.delete(job.id)) answers.push({ id: job.id, created: true, pending })
+      else {
+        const holder = (yield* isKept(job.id)) ? job.id : yield* holderOf(job)
+        answers.push({ id: holder ?? job.id, created: false, pending })
+      }
+    }
+    return answers
   })
 
   // The results log
@@ -127,13 +181,14 @@ WHERE name = ${job.name} AND unique_key = ${job.uniqueKey} AND state IN ('pendin
   const append = Effect.fnUntraced(function* (settled: ReadonlyArray<JobRecord>): Effect.fn.Return<void, SqlError> {
     if (settled.length === 0) return
     const { last, trimmed } = yield* openLog
-    let position = last
-    for (const job of settled) {
-      position += 1
-      const { at, failedAttempts, failure, id, name, outcome, result } = JobRules.resultOf(job, position)
+    const position = last + settled.length
+    const rows = settled.map((job, index) => {
+      const entry = JobRules.resultOf(job, last + 1 + index)
+      const { at, failedAttempts, failure, id, name, outcome, result } = entry
       const told = failure === undefined ? null : JSON.stringify(failure)
-      yield* all(logText, [position, id, name, outcome, at, failedAttempts, result ?? null, told])
-    }
+      return [entry.position, id, name, outcome, at, failedAttempts, result ?? null, told]
+    })
+    yield* overRows(logText, rows)
     const oldest = Math.max(trimmed, position - maxResults)
     if (oldest > trimmed) yield* sql`DELETE FROM throughline_job_results WHERE position <= ${oldest}`
     yield* sql`UPDATE throughline_job_log SET last = ${position}, trimmed = ${oldest} WHERE id = 1`
@@ -166,33 +221,48 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
 
   const move = ({ key }: Pick<Stored, "key">, job: JobRecord) => all(moveText, [...jobRow.encodeMove(job), key])
 
-  /** Stores what became of claims, each fenced by its number, and gives what was stored. */
+  /** Moves claims on, each fenced by its number, where no cancellation forbids it; gives the keys of those that it did. */
+  const moveClaims = (
+    moves: ReadonlyArray<{ readonly stored: Stored; readonly job: JobRecord; readonly evenCancelled: boolean }>,
+  ) =>
+    Effect.map(
+      overRows(
+        settleText,
+        moves.map(({ evenCancelled, job, stored }) => [
+          ...[stored.key, stored.claim, evenCancelled ? 1 : 0],
+          ...jobRow.encodeMove(job),
+        ]),
+      ),
+      (rows) => new Set(rows.map(([key]) => Number(key))),
+    )
+
+  /** Stores what became of claims, and gives what was stored of each. */
   const settle = Effect.fnUntraced(function* (
     claims: ReadonlyArray<{ readonly stored: Stored; readonly outcome: Outcome }>,
     now: number,
   ): Effect.fn.Return<Array<readonly [JobRecord, Settlement]>, SqlError> {
-    const answers: Array<readonly [JobRecord, Settlement]> = []
-    const ended: Array<JobRecord> = []
-    const moving = (stored: Stored, to: Exclude<Settlement, { _tag: "Lost" }>, requested: number) => {
-      const job = JobRules.settled(stored.job, to, now)
-      const parameters = [...jobRow.encodeMove(job), stored.key, stored.claim, requested]
-      return Effect.map(all(settleText, parameters), (rows) => (rows.length > 0 ? job : undefined))
-    }
-    for (const { outcome, stored } of claims) {
+    const moves = claims.map(({ outcome, stored }) => ({
+      stored,
+      job: JobRules.settled(stored.job, outcome, now),
       // Whose cancellation was asked for keeps nothing but a success.
-      let settlement: Settlement = outcome
-      let job = yield* moving(stored, outcome, JobRules.settlementOf(outcome, true) === outcome ? 1 : 0)
-      if (job === undefined) {
-        settlement = { _tag: "Cancelled" }
-        job = yield* moving(stored, settlement, 1)
-      }
-      if (job === undefined) answers.push([stored.job, { _tag: "Lost" }])
-      else {
-        answers.push([job, settlement])
-        if (!isLive(job.state)) ended.push(job)
-      }
-    }
-    yield* append(ended)
+      evenCancelled: JobRules.settlementOf(outcome, true) === outcome,
+    }))
+    const moved = yield* moveClaims(moves)
+    const refused = claims.filter(({ stored }) => !moved.has(stored.key))
+    const cancellations = refused.map(({ stored }) => ({
+      ...{ stored, evenCancelled: true },
+      job: JobRules.settled(stored.job, { _tag: "Cancelled" }, now),
+    }))
+    const cancelled = yield* moveClaims(cancellations)
+    const cancelledJobs = new Map(cancellations.map(({ job, stored }) => [stored.key, job]))
+
+    const answers = claims.map(({ outcome, stored }, index): readonly [JobRecord, Settlement] => {
+      if (moved.has(stored.key)) return [moves[index]!.job, outcome]
+      return cancelled.has(stored.key)
+        ? [cancelledJobs.get(stored.key)!, { _tag: "Cancelled" }]
+        : [stored.job, { _tag: "Lost" }]
+    })
+    yield* append(answers.flatMap(([job, { _tag }]) => (_tag !== "Lost" && !isLive(job.state) ? [job] : [])))
     return answers
   })
 
@@ -213,7 +283,7 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
 kept_until = ${now} + keep_dead, worker = NULL, lease_until = NULL, cancel_requested = 0 WHERE job_key = ${key}`
     const { last } = yield* openLog
     const failure = JSON.stringify((JSON.parse(failures) as ReadonlyArray<unknown>)[0])
-    yield* all(logText, [last + 1, id, name, "dead", now, 0, null, failure])
+    yield* all(logText(1), [last + 1, id, name, "dead", now, 0, null, failure])
     yield* sql`UPDATE throughline_job_log SET last = ${last + 1} WHERE id = 1`
   })
 

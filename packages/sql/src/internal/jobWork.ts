@@ -18,7 +18,7 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Changes } from "./changes.ts"
-import type { Below, Commit } from "./groupCommit.ts"
+import type { Batch, Below, Commit } from "./groupCommit.ts"
 import type * as jobRow from "./jobRow.ts"
 import type { JobStore } from "./jobStore.ts"
 
@@ -26,6 +26,7 @@ import type { JobStore } from "./jobStore.ts"
 export interface Ground {
   readonly store: JobStore
   readonly commit: Commit
+  readonly batch: Batch
   readonly changes: Changes
   /** Names this worker among those that share the store. */
   readonly id: string
@@ -83,6 +84,10 @@ export const make = Effect.fnUntraced(function* (
 
   // Running
 
+  const settle = ground.batch((claims: ReadonlyArray<{ readonly stored: jobRow.Stored; readonly outcome: Outcome }>) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) => store.settle(claims, now)),
+  )
+
   const conclude = Effect.fnUntraced(function* (current: Running, outcome: Outcome) {
     current.isConcluded = true
     const [job, settlement] = yield* storeOutcome(current, outcome)
@@ -93,18 +98,16 @@ export const make = Effect.fnUntraced(function* (
   /** Tries for as long as the claim holds. */
   const storeOutcome = (current: Running, outcome: Outcome): Effect.Effect<readonly [JobRecord, Settlement]> => {
     const lost = [current.stored.job, { _tag: "Lost" }] as const
-    const attempt = Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      commit(store.settle([{ stored: current.stored, outcome }], now)),
-    )
-    return Effect.suspend(() => (current.isLost ? Effect.succeed([lost]) : attempt)).pipe(
+    return Effect.suspend(() =>
+      current.isLost ? Effect.succeed(lost) : settle({ stored: current.stored, outcome }),
+    ).pipe(
       Effect.retry({
         schedule: backoff,
         while: () => Effect.map(Clock.currentTimeMillis, (now) => !current.isLost && now < current.holdsUntil),
       }),
       Effect.catch((error) =>
-        Effect.as(Effect.logError(`The outcome of job ${current.stored.job.id} could not be stored`, error), [lost]),
+        Effect.as(Effect.logError(`The outcome of job ${current.stored.job.id} could not be stored`, error), lost),
       ),
-      Effect.map(([answer]) => answer ?? lost),
     )
   }
 
