@@ -1,8 +1,10 @@
 /** The body of the pool: handlers over an engine that knows neither schemas nor schedules. */
 import type { SecureRandom } from "effect/crypto/SecureRandom"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
@@ -110,8 +112,23 @@ export const make = Effect.fnUntraced(function* (
       const { version } = moved
       return handled.running === 0 ? Effect.void : Effect.andThen(moved.changed(version), idle)
     })
+    // A handler that can't be interrupted is waited for in a fiber apart, so that it doesn't keep who shuts down.
+    const giveBack = Effect.flatMap(Effect.forkDetach(Scope.close(scope, Exit.void)), (closing) =>
+      Effect.flatMap(Effect.timeoutOption(Fiber.await(closing), config.abandonAfter), (closed) =>
+        Option.isSome(closed) ? Effect.void : Effect.logError("handlers that can't be interrupted were left running"),
+      ),
+    )
+    let retired: Deferred.Deferred<void> | undefined
     return (grace: Duration.Duration): Effect.Effect<void> =>
-      Effect.andThen(stop, Effect.andThen(Effect.timeoutOption(idle, grace), Scope.close(scope, Exit.void)))
+      Effect.suspend(() => {
+        if (retired !== undefined) return Deferred.await(retired)
+        const done = (retired = Deferred.makeUnsafe<void>())
+        return stop.pipe(
+          Effect.andThen(Effect.timeoutOption(idle, grace)),
+          Effect.andThen(giveBack),
+          Effect.ensuring(Deferred.succeed(done, undefined)),
+        )
+      })
   }
 
   const handle: JobPool["Service"]["handle"] = Effect.fnUntraced(function* (job, handler, options = {}) {
