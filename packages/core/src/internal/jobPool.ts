@@ -39,8 +39,9 @@ export interface Config {
 /** A name that is handled here. */
 interface Handled {
   readonly run: (claim: Claim) => Effect.Effect<Outcome>
-  /** Jobs that run, and those that were given back. */
-  running: number
+  /** The jobs that run, and how often: a lost claim may end after the same job was claimed anew. */
+  readonly running: Map<JobId, number>
+  /** How many were given back. */
   givenBack: number
   /** Takes no more, waits for what runs, gives the rest back. */
   retire: (grace: Duration.Duration) => Effect.Effect<void>
@@ -68,7 +69,8 @@ export const make = Effect.fnUntraced(function* (
       const handled = handlers.get(claim.job.name)
       // The engine is told before a handler goes.
       if (handled === undefined) return Effect.succeed({ _tag: "GivenBack" })
-      handled.running++
+      const { id } = claim.job
+      handled.running.set(id, (handled.running.get(id) ?? 0) + 1)
       moved.notify()
       if (!reporter.hears(claim.job)) return handled.run(claim)
       attempts.set(claim.job.id, attemptOf(claim.job))
@@ -80,8 +82,10 @@ export const make = Effect.fnUntraced(function* (
   const settled = (job: JobRecord, settlement: Settlement): Effect.Effect<void> => {
     const handled = handlers.get(job.name)
     if (handled !== undefined) {
-      // A job that died of its crashes may have been moved without a run here.
-      if (handled.running > 0) handled.running--
+      // A job that died of its crashes may never have run here.
+      const runs = handled.running.get(job.id) ?? 0
+      if (runs > 1) handled.running.set(job.id, runs - 1)
+      else handled.running.delete(job.id)
       if (settlement._tag === "GivenBack") handled.givenBack++
     }
     moved.notify()
@@ -110,7 +114,7 @@ export const make = Effect.fnUntraced(function* (
   const retire = (handled: Handled, stop: Effect.Effect<void>, scope: Scope.Closeable) => {
     const idle: Effect.Effect<void> = Effect.suspend(() => {
       const { version } = moved
-      return handled.running === 0 ? Effect.void : Effect.andThen(moved.changed(version), idle)
+      return handled.running.size === 0 ? Effect.void : Effect.andThen(moved.changed(version), idle)
     })
     // A handler that can't be interrupted is waited for in a fiber apart, so that it doesn't keep who shuts down.
     const giveBack = Effect.flatMap(Effect.forkDetach(Scope.close(scope, Exit.void)), (closing) =>
@@ -144,7 +148,7 @@ export const make = Effect.fnUntraced(function* (
       progressed: (record, value) =>
         reporter.hears(record) ? reporter.tell(record, [jobLifecycle.progressed(record, value)]) : Effect.void,
     })
-    const handled: Handled = { run, running: 0, givenBack: 0, retire: () => Effect.void }
+    const handled: Handled = { run, running: new Map(), givenBack: 0, retire: () => Effect.void }
     yield* Effect.acquireRelease(
       Effect.gen(function* () {
         handlers.set(name, handled)
