@@ -82,7 +82,6 @@ export const make = Effect.fnUntraced(function* (
   const dialect = yield* SqlMigrations.migrate
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const random = yield* SecureRandom.SecureRandom
-  const scope = yield* Effect.scope
   const bounds = JobRules.boundsOf(options)
   const lease = Math.max(1000, Duration.toMillis(Duration.fromInputUnsafe(options.lease ?? "30 seconds")))
   const interval = Duration.fromInputUnsafe(options.interval ?? "20 millis")
@@ -361,7 +360,7 @@ RETURNING 1`.values,
           }),
       )
       const ground: jobWork.Ground = {
-        ...{ store, batch, commit, changes: changed, lease, reasonOf, scope },
+        ...{ store, batch, commit, changes: changed, lease, reasonOf },
         id: yield* random.uuidV7(),
         settled: (jobs: ReadonlyArray<JobRecord>) => {
           waiters.settled(jobs)

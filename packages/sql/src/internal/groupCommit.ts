@@ -131,13 +131,21 @@ export const make = Effect.fnUntraced(function* (
     /** Takes items until it is written. */
     let open: Array<Entry<Item, A>> | undefined
 
-    const begin = (): Array<Entry<Item, A>> => {
-      const entries: Array<Entry<Item, A>> = []
+    const begin = (first: Entry<Item, A>): void => {
+      const entries = [first]
       let written: ReadonlyArray<Entry<Item, A>> = entries
+      open = entries
+      const close = () => {
+        if (open === entries) open = undefined
+      }
       add({
-        isGone: () => entries.every(({ isGone }) => isGone),
+        isGone: () => {
+          const isGone = entries.every((entry) => entry.isGone)
+          if (isGone) close()
+          return isGone
+        },
         write: Effect.suspend(() => {
-          if (open === entries) open = undefined
+          close()
           written = entries.filter(({ isGone }) => !isGone)
           return write(written.map(({ item }) => item))
         }),
@@ -152,7 +160,6 @@ export const make = Effect.fnUntraced(function* (
           )
         },
       })
-      return entries
     }
 
     return (item) =>
@@ -160,8 +167,8 @@ export const make = Effect.fnUntraced(function* (
         Effect.map(inTransaction(write([item])), (answers) => answers[0]!),
         Effect.suspend(() => {
           const entry: Entry<Item, A> = { item, answer: Deferred.makeUnsafe(), isGone: false }
-          if (open === undefined || open.length >= most) open = begin()
-          open.push(entry)
+          if (open === undefined || open.length >= most) begin(entry)
+          else open.push(entry)
           return Effect.onInterrupt(Deferred.await(entry.answer), () =>
             Effect.sync(() => {
               entry.isGone = true

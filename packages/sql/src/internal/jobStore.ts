@@ -346,20 +346,18 @@ cancel_requested = 0 WHERE job_key IN (${dialect.keys}) RETURNING ${jobRow.colum
     )
     .join(" UNION ALL ")
 
-  /** When the next delayed job of some names becomes ready, and when the next lease of anybody ends. */
-  const nextTimes = Effect.fnUntraced(function* (names: ReadonlyArray<JobName>, now: number) {
-    let readyAt = Number.POSITIVE_INFINITY
+  /** When the next delayed job of some names becomes ready; never is infinity. */
+  const nextReady = Effect.fnUntraced(function* (names: ReadonlyArray<JobName>, now: number) {
+    let at = Number.POSITIVE_INFINITY
     for (let from = 0; from < names.length; from += namesAtOnce) {
       const some = names.slice(from, from + namesAtOnce)
       const rows = yield* all(
         some.map(() => nextText).join(" UNION ALL "),
         some.flatMap((name) => ranks.flatMap(() => [name, now])),
       )
-      for (const [at] of rows) if (at !== null) readyAt = Math.min(readyAt, Number(at))
+      for (const [ready] of rows) if (ready !== null) at = Math.min(at, Number(ready))
     }
-    const rows = yield* sql`SELECT min(lease_until) FROM throughline_jobs WHERE state = 'running'`.values
-    const lease = rows[0]?.[0]
-    return { readyAt, leaseUntil: lease === null || lease === undefined ? Number.POSITIVE_INFINITY : Number(lease) }
+    return at
   })
 
   // Holding on
@@ -380,11 +378,11 @@ RETURNING job_key, claim`.values,
       (rows) => rows.map(([key]) => Number(key)),
     )
 
-  /** Takes jobs from workers whose lease is over, and gives those that are dead by it. */
+  /** Takes jobs from workers whose lease is over: how many, those that are dead by it, and when the next lease is over. */
   const expire = Effect.fnUntraced(function* (
     maxCrashes: number,
     now: number,
-  ): Effect.fn.Return<{ readonly found: number; readonly dead: Array<JobRecord> }, SqlError> {
+  ): Effect.fn.Return<{ readonly found: number; readonly dead: Array<JobRecord>; readonly next: number }, SqlError> {
     const rows = yield* all(
       `SELECT ${jobRow.columns} FROM throughline_jobs WHERE state = 'running' AND lease_until <= ? ORDER BY lease_until LIMIT 256`,
       [now],
@@ -407,7 +405,8 @@ RETURNING job_key, claim`.values,
       if (next.state === "dead") dead.push(next)
     }
     yield* append(ended)
-    return { found: rows.length, dead }
+    const [row] = yield* sql`SELECT min(lease_until) FROM throughline_jobs WHERE state = 'running'`.values
+    return { found: rows.length, dead, next: typeof row?.[0] === "number" ? row[0] : Number.POSITIVE_INFINITY }
   })
 
   return {
@@ -422,7 +421,7 @@ RETURNING job_key, claim`.values,
     log,
     move,
     nameLog,
-    nextTimes,
+    nextReady,
     progress,
     release,
     renew,

@@ -35,8 +35,6 @@ export interface Ground {
   readonly reasonOf: (error: Below) => StoreReason
   /** Tells those who wait for jobs what settled. */
   readonly settled: (jobs: ReadonlyArray<JobRecord>) => void
-  /** Where the fibers of jobs live. */
-  readonly scope: Scope.Scope
 }
 
 interface Handled {
@@ -71,6 +69,8 @@ export const make = Effect.fnUntraced(function* (
   worker: Worker,
 ): Effect.fn.Return<Working, never, Scope.Scope> {
   const { changes, commit, lease, store } = ground
+  /** Whole milliseconds: a clock that is asked for parts of one may not move at all. */
+  const renewEvery = Math.floor(lease / 3)
   const names = new Map<JobName, Handled>()
   const running = new Map<number, Running>()
   /** Held while jobs are claimed and started, so that who stops a name can wait for that. */
@@ -196,16 +196,13 @@ export const make = Effect.fnUntraced(function* (
       Effect.gen(function* () {
         const found = yield* store.claim(free, slots, ground.id, now + lease, now)
         const isAll = found.length < slots
-        return { found, isAll, next: isAll ? yield* store.nextTimes([...names.keys()], now) : undefined }
+        return { found, isAll, nextReady: isAll ? yield* store.nextReady([...names.keys()], now) : undefined }
       }),
     )
     // A name at its own bound is looked for again when one of its jobs has ended.
     mayFind = !claimed.isAll
-    if (claimed.next !== undefined) {
-      nextReady = claimed.next.readyAt
-      nextExpiry = Math.min(nextExpiry, claimed.next.leaseUntil)
-    }
-    if (running.size === 0) nextRenewal = now + lease / 3
+    if (claimed.nextReady !== undefined) nextReady = claimed.nextReady
+    if (running.size === 0) nextRenewal = now + renewEvery
     for (const stored of claimed.found) {
       const handled = names.get(stored.job.name)!
       const current: Running = {
@@ -214,7 +211,7 @@ export const make = Effect.fnUntraced(function* (
       }
       running.set(stored.key, current)
       handled.running.add(current)
-      current.fiber = yield* Effect.forkIn(runJob(current), ground.scope)
+      current.fiber = yield* Effect.forkDetach(runJob(current))
     }
   }).pipe(Effect.uninterruptible, claiming.withPermit)
 
@@ -236,11 +233,12 @@ export const make = Effect.fnUntraced(function* (
         if (held.get(key) === current.stored.claim) current.holdsUntil = now + lease
         else if (!current.isConcluded) stop(current, true)
       }
-      nextRenewal = now + lease / 3
+      nextRenewal = now + renewEvery
     }
     if (now >= nextExpiry) {
-      const { dead, found } = yield* commit(store.expire(options.maxCrashes, now))
-      nextExpiry = found > 0 ? now : now + lease / 3
+      const { dead, found, next } = yield* commit(store.expire(options.maxCrashes, now))
+      // A claim that is made from now on holds for longer than until the look after this one.
+      nextExpiry = found > 0 ? now : Math.min(now + renewEvery, next)
       if (found > 0) mayFind = true
       yield* tellDead(dead)
     }
@@ -274,7 +272,7 @@ export const make = Effect.fnUntraced(function* (
     wake.closeUnsafe()
     const now = yield* Clock.currentTimeMillis
     const due = Math.min(nextReady, nextExpiry, running.size > 0 ? nextRenewal : Number.POSITIVE_INFINITY)
-    const wait = Math.min(Math.max(due - now, 0), longestSleep)
+    const wait = Math.min(Math.max(Math.ceil(due - now), 0), longestSleep)
     yield* Effect.raceFirst(
       Effect.raceFirst(wake.await, names.size > 0 ? changes.after(seen) : Effect.never),
       Effect.sleep(wait),
@@ -291,7 +289,7 @@ export const make = Effect.fnUntraced(function* (
       yield* rest(seen)
     }
   })
-  const looking = yield* Effect.forkIn(loop, ground.scope)
+  const looking = yield* Effect.forkDetach(loop)
 
   /** Interrupts jobs and waits until they are given back, or can't be. */
   const giveBack = (some: Iterable<Running>) =>
@@ -304,6 +302,7 @@ export const make = Effect.fnUntraced(function* (
   /** Returns when nothing is being claimed under what was so before. */
   const settleDown = claiming.withPermit(Effect.void)
 
+  // Every fiber of this worker ends here, and in this order: an outcome is stored by what outlives it.
   yield* Effect.addFinalizer(() =>
     Effect.gen(function* () {
       for (const handled of names.values()) handled.isStopped = true
