@@ -14,6 +14,7 @@ import type { Bench } from "./src/Compare.ts"
 import { cursorCodec } from "./src/cursor-codec.ts"
 import { hubFanout } from "./src/hub-fanout.ts"
 import { hubIdle } from "./src/hub-idle.ts"
+import { jobsBullmq } from "./src/jobs-bullmq.ts"
 import { queueOffer } from "./src/queue-offer.ts"
 import { redisAppend1, redisVsSeed } from "./src/redis-append-1.ts"
 import { redisAppendBatch } from "./src/redis-append-batch.ts"
@@ -32,6 +33,7 @@ const benches: ReadonlyArray<Bench> = [
   cursorCodec,
   hubFanout,
   hubIdle,
+  jobsBullmq,
   queueOffer,
   redisAppend1,
   redisAppendBatch,

@@ -110,6 +110,16 @@ const cursorPlace = /^(\d{1,16})-/
 /** The states in the order in which they are counted. */
 const counted: ReadonlyArray<JobState> = ["delayed", "waiting", "running", "succeeded", "dead", "cancelled"]
 
+/** What became of a job, as the script that enqueues answers. */
+const enqueuedOf = (answer: string): Enqueued => ({
+  // Ids that the store gave are those of jobs of this engine.
+  id: answer.slice(1) as JobId,
+  created: answer.startsWith("+"),
+  pending: false,
+})
+
+const isKept = (job: JobRecord, now: number): boolean => isLive(job.state) || JobRules.keptUntil(job) > now
+
 /** Opens the engine until the scope closes. Fails where the first connection can't be made. */
 export const make = Effect.fnUntraced(function* (
   options: Options = {},
@@ -164,13 +174,6 @@ export const make = Effect.fnUntraced(function* (
     const now = yield* Clock.currentTimeMillis
     return yield* Effect.tryPromise({ try: () => queues.add(jobs, guard, now), catch: failures.enqueueFailed })
   })
-  const enqueuedOf = (answer: string): Enqueued => ({
-    // Ids that the store gave are those of jobs of this engine.
-    id: answer.slice(1) as JobId,
-    created: answer.startsWith("+"),
-    pending: false,
-  })
-
   const enqueue: JobEngine["Service"]["enqueue"] = ({ jobs, maxWaiting }) =>
     Effect.suspend((): Effect.Effect<ReadonlyArray<Enqueued>, EnqueueError> => {
       const refused = JobRules.checkJobs("enqueue", jobs, bounds.maxPayloadBytes)
@@ -198,8 +201,6 @@ export const make = Effect.fnUntraced(function* (
     )
     return found === undefined || !list.isOurs(found) ? undefined : yield* list.readable(found)
   })
-
-  const isKept = (job: JobRecord, now: number): boolean => isLive(job.state) || JobRules.keptUntil(job) > now
 
   const get: JobEngine["Service"]["get"] = Effect.fnUntraced(function* (id) {
     const job = yield* readJob(id)
@@ -279,7 +280,8 @@ export const make = Effect.fnUntraced(function* (
       const reason = new InvalidRequest({ detail: "a pool works on this engine already" })
       return yield* new JobError.EngineFailed({ operation: "work", reason })
     }
-    const run = Effect.runForkWith(yield* Effect.context<never>())
+    const context: Context.Context<never> = yield* Effect.context()
+    const run = Effect.runForkWith(context)
     const workplace = {
       commands: redis,
       scripts: script,

@@ -1,12 +1,21 @@
 /** What the tests of the engine share: jobs to give it, and a worker that does what a test says. */
 import type { Claim, Outcome, Settlement } from "@throughline/core/JobEngine"
 import { JobEngine } from "@throughline/core/JobEngine"
-import { type JobFailure, JobId, type JobJson, JobName, type JobRecord, type NewJob } from "@throughline/core/JobRecord"
+import {
+  type JobFailure,
+  JobId,
+  type JobJson,
+  JobName,
+  type JobRecord,
+  type JobState,
+  type NewJob,
+} from "@throughline/core/JobRecord"
 import * as Throughline from "@throughline/core/Throughline"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import * as BullmqJobEngine from "../src/BullmqJobEngine.ts"
 
@@ -17,7 +26,9 @@ export const layerOf = (url: string, options: BullmqJobEngine.Options) =>
   BullmqJobEngine.layer({ url, ...options }).pipe(Layer.provideMerge(Throughline.layerCrypto))
 
 /** A job; what isn't given is that of a plain one. */
-export const newJob = Effect.fnUntraced(function* (given: Partial<NewJob> = {}) {
+export const newJob = Effect.fnUntraced(function* (
+  given: Partial<NewJob> = {},
+): Effect.fn.Return<NewJob, never, SecureRandom.SecureRandom> {
   const random = yield* SecureRandom.SecureRandom
   return {
     id: JobId.make(yield* random.uuidV7()),
@@ -28,7 +39,7 @@ export const newJob = Effect.fnUntraced(function* (given: Partial<NewJob> = {}) 
     keepResult: 60_000,
     keepDead: 60_000,
     ...given,
-  } satisfies NewJob as NewJob
+  }
 })
 
 /** Enqueues one job and gives it. */
@@ -79,3 +90,17 @@ export const workOn = Effect.fnUntraced(function* (
   )
   return { ...seen, working, handled }
 })
+
+export const stateOf = Effect.fnUntraced(function* (job: Pick<JobRecord, "id">) {
+  const engine = yield* JobEngine
+  return Option.getOrUndefined(yield* engine.get(job.id))?.state
+})
+
+/** Waits until a job is in a state; `undefined`: until it isn't kept. */
+export const untilState = (job: Pick<JobRecord, "id">, state: JobState | undefined) =>
+  until(
+    `the job is ${state}`,
+    Effect.map(stateOf(job), (is) => is === state),
+  )
+
+export const failed = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.flip(effect)

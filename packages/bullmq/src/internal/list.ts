@@ -82,12 +82,12 @@ export const readable = ([name, id, state, row]: Found): Effect.Effect<JobRecord
     : Effect.fail(failures.broken("read a job", `job ${id} of ${name}: ${record.failure}`))
 }
 
-export const make = (commands: Commands, scripts: Scripts, root: string) => {
-  const decoded = <A>(command: string, result: Result.Result<A, Schema.SchemaError>): Effect.Effect<A, RedisFailed> =>
-    Result.isSuccess(result)
-      ? Effect.succeed(result.success)
-      : Effect.fail(new RedisFailed({ command, reason: new Unexpected({ problem: result.failure.message }) }))
+const decoded = <A>(command: string, result: Result.Result<A, Schema.SchemaError>): Effect.Effect<A, RedisFailed> =>
+  Result.isSuccess(result)
+    ? Effect.succeed(result.success)
+    : Effect.fail(new RedisFailed({ command, reason: new Unexpected({ problem: result.failure.message }) }))
 
+export const make = (commands: Commands, scripts: Scripts, root: string) => {
   const texts = (command: string, args: ReadonlyArray<string>) =>
     Effect.flatMap(commands.send(command, args), (reply) => decoded(command, decodeTexts(reply)))
 

@@ -152,7 +152,7 @@ class Intake extends RedisQueueBackend {
   answer: ReadonlyArray<string> = []
 
   constructor(queues: Queues, guard: ReadonlyArray<string>, jobs: ReadonlyArray<NewJob>, now: number) {
-    super(queues.connection, "", {} as QueueBackend["keys"], () => "", { connection: {} }, undefined, false)
+    super(queues.connection, "", {}, () => "", { connection: {} }, undefined, false)
     this.#queues = queues
     this.#guard = guard
     this.#jobs = jobs
