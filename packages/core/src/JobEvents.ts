@@ -22,7 +22,7 @@ export const JobEnqueued = Schema.TaggedStruct("JobEnqueued", {
 /** A handler began. The same attempt begins again after a shutdown or a crash of its worker. */
 export const JobStarted = Schema.TaggedStruct("JobStarted", { ...job, attempt: Schema.Int })
 
-/** The handler told how far it is. */
+/** The handler told how far it is, in JSON of 65,536 characters at most: more is only kept in the job's record. */
 export const JobProgress = Schema.TaggedStruct("JobProgress", { ...job, attempt: Schema.Int, value: Schema.Json })
 
 /** The attempt failed. What follows from it is told next: `JobRetrying` or `JobDead`. */
@@ -41,8 +41,8 @@ export const JobRetrying = Schema.TaggedStruct("JobRetrying", {
 export const JobCompleted = Schema.TaggedStruct("JobCompleted", {
   ...job,
   attempt: Schema.Int,
-  /** As the job's success schema encodes it. */
-  result: Schema.Json,
+  /** As the job's success schema encodes it; left out where its JSON has more than 65,536 characters. */
+  result: Schema.optionalKey(Schema.Json),
   /** Whether the run that it is told in ends with it. */
   endsRun: Schema.Boolean,
 })

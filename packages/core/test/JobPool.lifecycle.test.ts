@@ -121,6 +121,21 @@ describe("shutting down", () => {
     }).pipe(Effect.provide(pool())),
   )
 
+  it.effect("after it nothing is waited for, and a name may be handled anew", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const { handler, notes } = noting()
+      yield* jobs.handle(Note, () => Effect.never)
+      const { id } = yield* jobs.enqueue(Note, "a")
+      yield* settle
+      assert.deepStrictEqual(yield* jobs.shutdown(0), { givenBack: 1 })
+      yield* jobs.drain()
+      yield* jobs.handle(Note, handler)
+      assert.strictEqual(yield* jobs.awaitResult(Note, id), "a")
+      assert.deepStrictEqual(notes, ["a"])
+    }).pipe(Effect.provide(pool())),
+  )
+
   it.effect("a thousand pools leave no fiber waiting on the clock", () =>
     Effect.gen(function* () {
       const { handler, notes } = noting()
@@ -330,6 +345,20 @@ describe("what is told of a job", () => {
         heads.map(({ status }) => status),
         ["failed", "cancelled", "running"],
       )
+    }).pipe(Effect.scoped, Effect.provide(layer)),
+  )
+
+  it.effect("what is too large for an event is left out of it, so that the run ends all the same", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const store = yield* EventStore.EventStore
+      const runId = Envelope.RunId.make("large")
+      const large = "x".repeat(300_000)
+      yield* jobs.handle(Note, (note, { progress }) => Effect.as(progress(note), note))
+      const { id } = yield* jobs.enqueue(Note, large, { report: { runId } })
+      assert.strictEqual(yield* jobs.awaitResult(Note, id), large)
+      yield* settle
+      assert.strictEqual((yield* store.head(runId)).status, "completed")
     }).pipe(Effect.scoped, Effect.provide(layer)),
   )
 

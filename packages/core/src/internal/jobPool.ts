@@ -111,7 +111,7 @@ export const make = Effect.fnUntraced(function* (
     }),
   )
 
-  const retire = (handled: Handled, stop: Effect.Effect<void>, scope: Scope.Closeable) => {
+  const retire = (name: JobName, handled: Handled, stop: Effect.Effect<void>, scope: Scope.Closeable) => {
     const idle: Effect.Effect<void> = Effect.suspend(() => {
       const { version } = moved
       return handled.running.size === 0 ? Effect.void : Effect.andThen(moved.changed(version), idle)
@@ -130,7 +130,13 @@ export const make = Effect.fnUntraced(function* (
         return stop.pipe(
           Effect.andThen(Effect.timeoutOption(idle, grace)),
           Effect.andThen(giveBack),
-          Effect.ensuring(Deferred.succeed(done, undefined)),
+          Effect.ensuring(
+            Effect.suspend(() => {
+              // From here on the name may be handled anew.
+              handlers.delete(name)
+              return Deferred.succeed(done, undefined)
+            }),
+          ),
         )
       })
   }
@@ -146,24 +152,26 @@ export const make = Effect.fnUntraced(function* (
       maxPayloadBytes: engine.options.maxPayloadBytes,
       abandonAfter: config.abandonAfter,
       progressed: (record, value) =>
-        reporter.hears(record) ? reporter.tell(record, [jobLifecycle.progressed(record, value)]) : Effect.void,
+        reporter.hears(record) ? reporter.tell(record, jobLifecycle.progressed(record, value)) : Effect.void,
     })
     const handled: Handled = { run, running: new Map(), givenBack: 0, retire: () => Effect.void }
-    yield* Effect.acquireRelease(
-      Effect.gen(function* () {
-        handlers.set(name, handled)
-        const scope = yield* Scope.make()
-        const named = yield* Effect.flatMap(start, (begun) =>
-          Scope.provide(begun.handle(name, { concurrency: options.concurrency }), scope),
-        )
-        handled.retire = retire(handled, named.stop, scope)
-      }).pipe(Effect.onError(() => Effect.sync(() => handlers.delete(name)))),
-      () =>
-        Effect.andThen(
-          handled.retire(config.grace),
-          Effect.sync(() => handlers.delete(name)),
-        ),
+    const scope = yield* Scope.make()
+    const begin = Effect.suspend(() => {
+      handlers.set(name, handled)
+      return Effect.flatMap(start, (begun) => begun.handle(name, { concurrency: options.concurrency }))
+    }).pipe(
+      Scope.provide(scope),
+      Effect.map((named) => {
+        handled.retire = retire(name, handled, named.stop, scope)
+      }),
+      Effect.onError(() =>
+        Effect.suspend(() => {
+          handlers.delete(name)
+          return Scope.close(scope, Exit.void)
+        }),
+      ),
     )
+    yield* Effect.acquireRelease(begin, () => handled.retire(config.grace))
   })
 
   const shutdown = Effect.fnUntraced(function* (grace: Duration.Input = config.grace): Effect.fn.Return<Stopped> {

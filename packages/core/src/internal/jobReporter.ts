@@ -101,6 +101,7 @@ export const make = Effect.fnUntraced(function* (options: {
   return {
     hears: (job) => live !== undefined || (runs !== undefined && job.report !== undefined),
     tell: (job, events) => {
+      if (events.length === 0) return Effect.void
       const { report } = job
       if (report === undefined || runs === undefined) return live === undefined ? Effect.void : live(job, events)
       const { runId, sessionId } = report
