@@ -190,4 +190,63 @@ describe("crashes", () => {
     }),
     quick,
   )
+
+  /** Takes a running job's lock away, as if it had run out while its process stood still. */
+  const unlock = Effect.fnUntraced(function* (id: string) {
+    const { prefix, url } = yield* optionsOf
+    yield* Effect.promise(async () => {
+      const client = new Redis(url)
+      await client.del(`${prefix}:mail:${id}:lock`)
+      client.disconnect()
+    })
+  })
+
+  test(
+    "a claim that was lost is interrupted, and its job runs again elsewhere",
+    Effect.gen(function* () {
+      const engine = yield* JobEngine
+      const job = yield* enqueue()
+      const first = yield* workOn(["mail"], ({ job: { crashes } }) =>
+        crashes === 0 ? Effect.never : Effect.succeed(succeeded("again")),
+      )
+      yield* until(
+        "it runs",
+        Effect.sync(() => first.started.length === 1),
+      )
+      yield* unlock(job.id)
+      expect(yield* engine.awaitSettled(job.id)).toMatchObject({ state: "succeeded", result: '"again"', crashes: 1 })
+      yield* until(
+        "told",
+        Effect.sync(() => first.settled.length === 2),
+      )
+      expect(first.settled.map(([, { _tag }]) => _tag)).toEqual(["Lost", "Succeeded"])
+    }),
+    quick,
+  )
+
+  test(
+    "a late answer of a claim that was lost is refused",
+    Effect.gen(function* () {
+      const engine = yield* JobEngine
+      const job = yield* enqueue()
+      const go = yield* Deferred.make<void>()
+      const { settled, started } = yield* workOn(["mail"], ({ job: { crashes } }) =>
+        crashes === 0 ? Effect.as(Deferred.await(go), succeeded("late")) : Effect.succeed(succeeded("again")),
+      )
+      yield* until(
+        "it runs",
+        Effect.sync(() => started.length === 1),
+      )
+      yield* unlock(job.id)
+      yield* Deferred.succeed(go, undefined)
+      yield* until(
+        "told",
+        Effect.sync(() => settled.length === 1),
+      )
+      expect(settled[0]![1]).toEqual({ _tag: "Lost" })
+      expect((yield* engine.awaitSettled(job.id)).result).toBe('"again"')
+      expect((yield* engine.results({ limit: 10 })).results).toHaveLength(1)
+    }),
+    quick,
+  )
 })

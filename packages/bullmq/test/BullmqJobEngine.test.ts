@@ -73,6 +73,18 @@ describe("enqueueing", () => {
   )
 
   test(
+    "a large batch is accepted in one step and in its order",
+    Effect.gen(function* () {
+      const engine = yield* JobEngine
+      const jobs = yield* Effect.forEach(Array.from({ length: 3000 }), () => newJob())
+      expect(yield* engine.enqueue({ jobs })).toEqual(jobs.map(({ id }) => ({ id, created: true, pending: false })))
+      const first = yield* engine.list({ limit: 1000, state: "waiting" })
+      expect(first.map(({ id }) => id)).toEqual(jobs.slice(0, 1000).map(({ id }) => id))
+      expect(yield* engine.counts).toEqual([{ name: "mail", state: "waiting", count: 3000 }])
+    }),
+  )
+
+  test(
     "the same batch again stores nothing again",
     Effect.gen(function* () {
       const engine = yield* JobEngine
@@ -380,6 +392,18 @@ describe("results", () => {
       yield* untilState(short, undefined)
       expect(yield* stateOf(long)).toBe("succeeded")
       expect((yield* engine.results({ limit: 10 })).results).toHaveLength(2)
+    }),
+  )
+
+  test(
+    "who waits for a job is told how it came out, even if its record is not kept",
+    Effect.gen(function* () {
+      const engine = yield* JobEngine
+      const job = yield* enqueue({ keepResult: 0 })
+      const waiting = yield* Effect.forkChild(engine.awaitSettled(job.id))
+      yield* workOn(["mail"], () => Effect.succeed(succeeded()))
+      expect((yield* Fiber.join(waiting)).state).toBe("succeeded")
+      expect(yield* stateOf(job)).toBeUndefined()
     }),
   )
 
