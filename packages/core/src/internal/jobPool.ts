@@ -105,7 +105,9 @@ export const make = Effect.fnUntraced(function* (
         Scope.provide(poolScope),
         Effect.tap((begun) => {
           working = begun
-          return paused ? begun.pause : Effect.void
+          // Added after the engine's own, so that it comes before it: handlers end in their grace time, if nobody ended them yet.
+          const ending = Scope.addFinalizer(poolScope, Effect.asVoid(Effect.suspend(() => shutdown())))
+          return Effect.andThen(ending, paused ? begun.pause : Effect.void)
         }),
       )
     }),

@@ -171,9 +171,9 @@ export const make = Effect.fnUntraced(function* (
     const working = new MemoryJobWork(jobs, clock, context, workOptions, worker)
     work = working
     yield* Effect.addFinalizer(() =>
-      Effect.sync(() => {
-        working.shut()
+      Effect.andThen(working.shut(), () => {
         work = undefined
+        return Effect.void
       }),
     )
     return {

@@ -29,7 +29,9 @@ interface Handled {
   readonly concurrency: number
   readonly running: Set<Running>
   stopped: boolean
-  whenIdle: (() => void) | undefined
+  closing: boolean
+  /** Called once none runs. */
+  readonly whenIdle: Array<() => void>
 }
 
 /** Jobs started in one go; then other fibers have their turn. */
@@ -91,7 +93,8 @@ export class MemoryJobWork {
       concurrency,
       running: new Set<Running>(),
       stopped: false,
-      whenIdle: undefined,
+      closing: false,
+      whenIdle: [],
     }
     this.#handled.set(name, handled)
     this.look()
@@ -106,20 +109,26 @@ export class MemoryJobWork {
   close(handled: Handled): Effect.Effect<void> {
     return Effect.callback<void>((resume) => {
       handled.stopped = true
+      handled.closing = true
       for (const running of handled.running) this.#interrupt(running, "GivenBack")
-      const done = () => {
+      handled.whenIdle.push(() => {
         this.#handled.delete(handled.named.name)
         resume(Effect.void)
-      }
-      if (handled.running.size === 0) done()
-      else handled.whenIdle = done
+      })
+      this.#tellIdle(handled)
     })
   }
 
-  shut(): void {
+  /**
+   * Ends the work: what still runs is given back, as if each name were closed. A name that is being closed is somebody else's to
+   * wait for, who may have given up on it.
+   */
+  shut(): Effect.Effect<void> {
     this.#closed = true
     this.#timer?.fiber.interruptUnsafe()
     this.#timer = undefined
+    const open = Array.from(this.#handled.values()).filter(({ closing }) => !closing)
+    return Effect.forEach(open, (handled) => this.close(handled), { concurrency: "unbounded", discard: true })
   }
 
   pause(): void {
@@ -229,8 +238,12 @@ export class MemoryJobWork {
     const { handled } = running
     handled.running.delete(running)
     this.#byEntry.delete(running.entry)
-    if (handled.running.size === 0) handled.whenIdle?.()
+    this.#tellIdle(handled)
     this.#start()
+  }
+
+  #tellIdle(handled: Handled): void {
+    if (handled.running.size === 0) for (const tell of handled.whenIdle.splice(0)) tell()
   }
 
   #arm(): void {
