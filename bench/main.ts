@@ -15,6 +15,7 @@ import { cursorCodec } from "./src/cursor-codec.ts"
 import { hubFanout } from "./src/hub-fanout.ts"
 import { hubIdle } from "./src/hub-idle.ts"
 import { jobsBullmq } from "./src/jobs-bullmq.ts"
+import { jobsMemory, jobsMemoryHeap } from "./src/jobs-memory.ts"
 import { queueOffer } from "./src/queue-offer.ts"
 import { redisAppend1, redisVsSeed } from "./src/redis-append-1.ts"
 import { redisAppendBatch } from "./src/redis-append-batch.ts"
@@ -34,6 +35,8 @@ const benches: ReadonlyArray<Bench> = [
   hubFanout,
   hubIdle,
   jobsBullmq,
+  jobsMemory,
+  jobsMemoryHeap,
   queueOffer,
   redisAppend1,
   redisAppendBatch,
