@@ -39,7 +39,7 @@ import {
 } from "@throughline/core/JobRecord"
 import * as JobRules from "@throughline/core/JobRules"
 import * as IoRedis from "@throughline/redis/IoRedis"
-import { InvalidOptions, RedisFailed } from "@throughline/redis/RedisFailed"
+import { InvalidOptions, RedisFailed, Unexpected } from "@throughline/redis/RedisFailed"
 import { RedisConnection } from "bullmq"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
@@ -120,6 +120,17 @@ const enqueuedOf = (answer: string): Enqueued => ({
 
 const isKept = (job: JobRecord, now: number): boolean => isLive(job.state) || JobRules.keptUntil(job) > now
 
+/** Fails on a server that is too old for the scripts. */
+const checkVersion = Effect.fnUntraced(function* (redis: IoRedis.Commands) {
+  const version = /redis_version:(\d+)/.exec(String(yield* redis.send("INFO", ["server"])))?.[1]
+  if (version !== undefined && Number(version) < 7) {
+    return yield* new RedisFailed({
+      command: "INFO",
+      reason: new Unexpected({ problem: `the server is of version ${version}, and the engine needs Redis 7` }),
+    })
+  }
+})
+
 /** Opens the engine until the scope closes. Fails where the first connection can't be made. */
 export const make = Effect.fnUntraced(function* (
   options: Options = {},
@@ -136,6 +147,7 @@ export const make = Effect.fnUntraced(function* (
 
   const random = yield* SecureRandom
   const redis = Context.get(yield* IoRedis.make(options), IoRedis.IoRedis)
+  yield* checkVersion(redis)
   const bullmqScripts = lua.captureScripts(redis.client)
   const connection = yield* Effect.acquireRelease(
     Effect.sync(() => {

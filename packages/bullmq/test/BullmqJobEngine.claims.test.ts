@@ -6,6 +6,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
+import process from "node:process"
 import { enqueue, failed, failure, name, newJob, stateOf, succeeded, until, workOn } from "./jobs.ts"
 import * as Engines from "./Engines.ts"
 
@@ -126,6 +127,44 @@ describe("stopping", () => {
         "cancelled Cancelled",
         "succeeded Succeeded",
       ])
+    }),
+  )
+})
+
+describe("leaving", () => {
+  test(
+    "handling a name again and again leaves nothing behind",
+    Effect.gen(function* () {
+      const engine = yield* JobEngine
+      const warnings: Array<string> = []
+      const onWarning = (warning: Error) => warnings.push(warning.message)
+      process.on("warning", onWarning)
+      yield* Effect.addFinalizer(() => Effect.sync(() => process.off("warning", onWarning)))
+      for (let round = 0; round < 30; round++) {
+        yield* Effect.scoped(
+          Effect.gen(function* () {
+            yield* workOn(["mail"], () => Effect.succeed(succeeded()))
+            yield* engine.awaitSettled((yield* enqueue()).id)
+          }),
+        )
+      }
+      expect(warnings).toEqual([])
+      const { url } = yield* optionsOf
+      const client = yield* Effect.acquireRelease(
+        Effect.sync(() => new Redis(url)),
+        (opened) => Effect.sync(() => opened.disconnect()),
+      )
+      // The engine's own two, and the one that asks.
+      const connections = Effect.promise(
+        async () =>
+          String(await client.client("LIST"))
+            .trim()
+            .split("\n").length,
+      )
+      yield* until(
+        "connections are closed",
+        Effect.map(connections, (count) => count === 3),
+      )
     }),
   )
 })

@@ -491,6 +491,41 @@ describe("beside BullMQ", () => {
   )
 
   test(
+    "what a dashboard does to a queue and its jobs is heeded",
+    Effect.gen(function* () {
+      const engine = yield* JobEngine
+      const options = yield* optionsOf
+      const queue = yield* Effect.acquireRelease(
+        Effect.sync(() => new Queue("mail", options)),
+        (opened) => Effect.promise(() => opened.close()),
+      )
+      const isDead = { now: true }
+      const { started } = yield* workOn(["mail"], () =>
+        Effect.sync(() => (isDead.now ? { _tag: "Dead", failure: failure("no") } : succeeded())),
+      )
+      const job = yield* enqueue()
+      yield* engine.awaitSettled(job.id)
+      isDead.now = false
+      yield* Effect.promise(async () => (await queue.getJob(job.id))!.retry())
+      yield* untilState(job, "succeeded")
+
+      yield* Effect.promise(() => queue.pause())
+      const paused = yield* enqueue({ runAt: Date.now() + 50 })
+      yield* untilState(paused, "waiting")
+      const second = yield* enqueue()
+      yield* Effect.sleep(150)
+      expect(started).toHaveLength(2)
+      yield* Effect.promise(() => queue.resume())
+      yield* engine.awaitSettled(paused.id)
+      yield* engine.awaitSettled(second.id)
+
+      const delayed = yield* enqueue({ runAt: Date.now() + 60_000 })
+      yield* Effect.promise(async () => (await queue.getJob(delayed.id))!.promote())
+      yield* engine.awaitSettled(delayed.id)
+    }),
+  )
+
+  test(
     "a job that another program added is refused and holds up nothing",
     Effect.gen(function* () {
       const engine = yield* JobEngine

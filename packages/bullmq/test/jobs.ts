@@ -53,7 +53,7 @@ export const enqueue = Effect.fnUntraced(function* (given: Partial<NewJob> = {})
 export const succeeded = (value: unknown = null): Outcome => ({ _tag: "Succeeded", result: json(value) })
 export const failure = (error: string): JobFailure => ({ _tag: "HandlerFailed", at: 1, error })
 
-export class NotYet extends Data.TaggedError("NotYet")<{ readonly what: string }> {}
+class NotYet extends Data.TaggedError("NotYet")<{ readonly what: string }> {}
 
 /** Waits until a condition holds; fails after the time. */
 export const until = <E, R>(what: string, condition: Effect.Effect<boolean, E, R>, millis = 10_000) =>
@@ -65,7 +65,7 @@ export const until = <E, R>(what: string, condition: Effect.Effect<boolean, E, R
     }),
   )
 
-export interface Seen {
+interface Seen {
   readonly started: Array<JobRecord>
   readonly settled: Array<readonly [JobRecord, Settlement]>
 }

@@ -47,27 +47,28 @@ interface Named {
 class Smallest {
   readonly #limit: number
   readonly #names = new Map<string, string>()
-  #ids: Array<string> = []
+  /** No id from this one on is among them. */
+  #end: string | undefined
 
   constructor(limit: number) {
     this.#limit = limit
   }
 
   add(name: string, id: string): void {
-    if (this.#names.has(id)) return
+    if (this.#end !== undefined && id >= this.#end) return
     this.#names.set(id, name)
-    this.#ids.push(id)
-    if (this.#ids.length >= 2 * this.#limit + chunk) this.#cut()
+    if (this.#names.size >= 2 * this.#limit + chunk) this.#cut()
   }
 
-  #cut(): void {
-    this.#ids.sort()
-    for (const id of this.#ids.splice(this.#limit)) this.#names.delete(id)
+  #cut(): ReadonlyArray<string> {
+    const ids = [...this.#names.keys()].toSorted((a, b) => (a < b ? -1 : 1))
+    this.#end = ids[this.#limit] ?? this.#end
+    for (const id of ids.splice(this.#limit)) this.#names.delete(id)
+    return ids
   }
 
   take(): ReadonlyArray<Named> {
-    this.#cut()
-    return this.#ids.map((id) => ({ name: this.#names.get(id)!, id }))
+    return this.#cut().map((id) => ({ name: this.#names.get(id)!, id }))
   }
 }
 

@@ -212,16 +212,18 @@ export class Queues {
     return new Queues(connection, scope)
   }
 
+  /** The backend that adds to a queue. */
   backendOf(name: string): QueueBackend {
     let backend = this.#backends.get(name)
-    if (backend === undefined) {
-      const keys = new QueueKeys(this.scope.root)
-      const options = { connection: {}, prefix: this.scope.root }
-      const toKey = (type: string) => keys.toKey(name, type)
-      backend = new QueueBackend(this.connection, name, keys.getKeys(name), toKey, options, undefined, false)
-      this.#backends.set(name, backend)
-    }
+    if (backend === undefined) this.#backends.set(name, (backend = this.#backend(name)))
     return backend
+  }
+
+  #backend(name: string): QueueBackend {
+    const keys = new QueueKeys(this.scope.root)
+    const toKey = (type: string) => keys.toKey(name, type)
+    const options = { connection: {}, prefix: this.scope.root }
+    return new QueueBackend(this.connection, name, keys.getKeys(name), toKey, options, undefined, false)
   }
 
   /**
@@ -257,7 +259,8 @@ export class Queues {
 
   /** A worker that runs nothing by itself: it is what BullMQ's jobs settle through. */
   work(name: string): WorkedQueue {
-    const backend = this.backendOf(name)
+    // Of its own: workers listen to theirs for good.
+    const backend = this.#backend(name)
     const options = { connection: {}, prefix: this.scope.root, autorun: false, settings: { backoffStrategy } }
     const worker = new Worker(name, null, options, () => backend)
     worker.on("error", () => {})

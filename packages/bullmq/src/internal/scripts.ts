@@ -107,7 +107,7 @@ return answer
 `
 
 /** A name that may be claimed, and how many of it. */
-export interface Claimable {
+interface Claimable {
   readonly name: string
   readonly limit: number
 }

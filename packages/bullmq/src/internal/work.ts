@@ -275,6 +275,9 @@ export class Work {
       Effect.gen({ self: this }, function* () {
         const exit = running.onInterrupt === undefined ? yield* Effect.exit(restore(this.#handle(running))) : undefined
         const settling = this.#conclude(running, exit)
+        if (exit !== undefined && Exit.isFailure(exit) && running.onInterrupt === undefined) {
+          yield* Effect.logError("a worker crashed", exit.cause)
+        }
         const [job, stored] =
           settling === "Lost" ? [running.job, { _tag: "Lost" } as const] : yield* this.#settle(running, settling)
         yield* this.#worker.settled(job, stored)
