@@ -124,6 +124,8 @@ export const make = Effect.fnUntraced(function* (
       ),
     )
     yield* tellDead(dead)
+    const isDead = dead.some(({ id }) => id === current.stored.job.id)
+    if (!isDead) yield* worker.settled(current.stored.job, { _tag: "GivenBack" })
   })
 
   const runJob = (current: Running): Effect.Effect<void> =>
