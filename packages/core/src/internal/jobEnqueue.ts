@@ -145,7 +145,10 @@ export const make = (config: Config): Pick<JobPool["Service"], "enqueue" | "enqu
   ): Effect.Effect<ReadonlyArray<Enqueued>, EnqueueError> =>
     Effect.withFiber(({ context }) => {
       const now = Context.get(context, Clock.Clock).currentTimeMillisUnsafe()
-      return Effect.flatMap(mint(requests.length, now), (nextId) => accepted(requests, whenFull, context, now, nextId))
+      const minted = mint(requests.length, now)
+      return typeof minted === "function"
+        ? accepted(requests, whenFull, context, now, minted)
+        : Effect.flatMap(minted, (nextId) => accepted(requests, whenFull, context, now, nextId))
     })
 
   return {

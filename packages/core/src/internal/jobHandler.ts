@@ -31,10 +31,6 @@ interface Ended<A, E> {
   readonly late: boolean
 }
 
-/** Runs a handler that may take as long as it likes, in its own context. */
-const here = <A, E, R>(effect: Effect.Effect<A, E, R>, context: Context.Context<R>): Effect.Effect<Ended<A, E>> =>
-  Effect.map(Effect.exit(Effect.updateContext(effect, () => context)), (exit) => ({ exit, late: false }))
-
 /**
  * Runs a handler that has a timeout in a fiber of its own, so that one which can't be interrupted doesn't keep its worker: it
  * is waited for `abandonAfter`, then left alone.
@@ -114,11 +110,7 @@ export const make = <Name extends string, P, S, E, R>(
 ): ((claim: Claim) => Effect.Effect<Outcome>) => {
   const { abandonAfter, maxPayloadBytes } = surroundings
   const { timeout } = job
-  const run = (effect: Effect.Effect<S, E, R>): Effect.Effect<Ended<S, E>> => {
-    // A scope per run, so that what a handler acquires goes with it.
-    const scoped = Effect.scoped(effect)
-    return timeout === undefined ? here(scoped, context) : apart(scoped, context, { timeout, abandonAfter })
-  }
+  const inContext = () => context
 
   const inputOf = (failure: JobFailure): RetryInput<E> => {
     if (failure._tag !== "HandlerFailed") return failure
@@ -134,15 +126,6 @@ export const make = <Name extends string, P, S, E, R>(
     return Effect.map(jobRetry.delayAfter(job.retry, steps), (delay) =>
       delay === undefined ? { _tag: "Dead", failure } : { _tag: "Retry", failure, at: failure.at + delay },
     )
-  }
-
-  /** What a success becomes; text says why it can't be stored. */
-  const stored = (value: S): Outcome | string => {
-    const encoded = job.success.encode(value)
-    if (Result.isFailure(encoded)) return `the success doesn't fit its schema: ${encoded.failure}`
-    return JobRules.isOver(encoded.success, maxPayloadBytes)
-      ? `the success has more than ${maxPayloadBytes} bytes`
-      : { _tag: "Succeeded", result: encoded.success }
   }
 
   const refused = (claim: Claim, problem: string, at: number): Effect.Effect<Outcome> => {
@@ -169,19 +152,39 @@ export const make = <Name extends string, P, S, E, R>(
 
   const unsuccessful = (
     claim: Claim,
-    exit: Exit.Failure<S, E> | undefined,
+    cause: Cause.Cause<E> | undefined,
     late: boolean,
     at: number,
   ): Effect.Effect<Outcome> => {
-    if (exit === undefined || (late && Cause.hasInterruptsOnly(exit.cause))) {
-      const failure: JobFailure = { _tag: "TimedOut", at, timeout: timeout ?? 0 }
-      return failed(claim, failure, failure)
+    if (cause === undefined || (late && Cause.hasInterruptsOnly(cause))) {
+      const timedOut: JobFailure = { _tag: "TimedOut", at, timeout: timeout ?? 0 }
+      return failed(claim, timedOut, timedOut)
     }
-    for (const reason of exit.cause.reasons) if (reason._tag === "Fail") return erred(claim, reason.error, at)
-    for (const reason of exit.cause.reasons) if (reason._tag === "Die") return died(claim, reason.defect, at)
-    const failure: JobFailure = { _tag: "HandlerInterrupted", at }
-    return failed(claim, failure, failure)
+    for (const reason of cause.reasons) if (reason._tag === "Fail") return erred(claim, reason.error, at)
+    for (const reason of cause.reasons) if (reason._tag === "Die") return died(claim, reason.defect, at)
+    const interrupted: JobFailure = { _tag: "HandlerInterrupted", at }
+    return failed(claim, interrupted, interrupted)
   }
+
+  const success = (claim: Claim, value: S): Effect.Effect<Outcome> => {
+    const encoded = job.success.encode(value)
+    if (Result.isSuccess(encoded) && !JobRules.isOver(encoded.success, maxPayloadBytes)) {
+      return Effect.succeed({ _tag: "Succeeded", result: encoded.success })
+    }
+    const problem = Result.isFailure(encoded)
+      ? `the success doesn't fit its schema: ${encoded.failure}`
+      : `the success has more than ${maxPayloadBytes} bytes`
+    return Effect.flatMap(Clock.currentTimeMillis, (at) => refused(claim, problem, at))
+  }
+
+  /** No cause: the handler didn't end in time, not even when it was interrupted. */
+  const failure = (claim: Claim, cause: Cause.Cause<E> | undefined, late: boolean): Effect.Effect<Outcome> =>
+    Effect.flatMap(Clock.currentTimeMillis, (at) =>
+      // `giveUp` is the user's code too.
+      Effect.suspend(() => unsuccessful(claim, cause, late, at)).pipe(
+        Effect.catchDefect((defect) => died(claim, defect, at)),
+      ),
+    )
 
   return (claim) => {
     const record = claim.job
@@ -206,18 +209,16 @@ export const make = <Name extends string, P, S, E, R>(
       Effect.suspend(() => handler(payload.success, told)),
       record,
     )
-    return Effect.flatMap(run(effect), ({ exit, late }) => {
-      const success = exit !== undefined && Exit.isSuccess(exit) ? stored(exit.value) : undefined
-      if (typeof success === "object") return Effect.succeed(success)
-      return Effect.flatMap(Clock.currentTimeMillis, (at) =>
-        typeof success === "string"
-          ? refused(claim, success, at)
-          : // `giveUp` is the user's code too.
-            Effect.suspend(() => unsuccessful(claim, exit as Exit.Failure<S, E> | undefined, late, at)).pipe(
-              Effect.catchDefect((defect) => died(claim, defect, at)),
-            ),
-      )
-    })
+    // A scope per run, so that what a handler acquires goes with it.
+    const scoped = Effect.scoped(effect)
+    return timeout === undefined
+      ? Effect.matchCauseEffect(Effect.updateContext(scoped, inContext), {
+          onSuccess: (value) => success(claim, value),
+          onFailure: (cause) => failure(claim, cause, false),
+        })
+      : Effect.flatMap(apart(scoped, context, { timeout, abandonAfter }), ({ exit, late }) =>
+          exit !== undefined && Exit.isSuccess(exit) ? success(claim, exit.value) : failure(claim, exit?.cause, late),
+        )
   }
 }
 

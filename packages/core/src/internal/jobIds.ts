@@ -6,10 +6,13 @@ import * as eventIds from "./eventIds.ts"
 /** Ids minted in one go, at most. */
 const mostAhead = 64
 
-/** Mints the ids of as many jobs as are enqueued together, by the given time in ms since 1970. */
+/**
+ * Mints the ids of as many jobs as are enqueued together, by the given time in ms since 1970; at once where they were
+ * minted ahead.
+ */
 export const make = (
   random: SecureRandom["Service"],
-): ((count: number, now: number) => Effect.Effect<eventIds.NextId>) => {
+): ((count: number, now: number) => eventIds.NextId | Effect.Effect<eventIds.NextId>) => {
   const mint = eventIds.make(random)
   let next: eventIds.NextId | undefined
   let left = 0
@@ -20,7 +23,7 @@ export const make = (
   return (count, now) => {
     if (next !== undefined && now === at && left >= count) {
       left -= count
-      return Effect.succeed(next)
+      return next
     }
     ahead = now === at ? Math.min(mostAhead, ahead * 2) : 1
     const minted = Math.max(count, ahead)

@@ -14,7 +14,8 @@ import * as JobRules from "../JobRules.ts"
 import { readyBefore } from "./jobReady.ts"
 import type { Entry, MemoryJobs, Named } from "./memoryJobs.ts"
 
-interface Running {
+/** A claimed job. */
+export interface Running {
   readonly entry: Entry
   readonly handled: Handled
   fiber: Fiber.Fiber<void> | undefined
@@ -47,7 +48,9 @@ export class MemoryJobWork {
   readonly #worker: Worker
   readonly #run: <A, E>(effect: Effect.Effect<A, E>) => Fiber.Fiber<A, E>
   readonly #handled = new Map<JobName, Handled>()
-  readonly #byEntry = new Map<Entry, Running>()
+  /** The same as a list, which is gone through for every job. */
+  #open: ReadonlyArray<Handled> = []
+  #running = 0
   #paused = false
   #closed = false
   #starting = false
@@ -97,6 +100,7 @@ export class MemoryJobWork {
       whenIdle: [],
     }
     this.#handled.set(name, handled)
+    this.#open = Array.from(this.#handled.values())
     this.look()
     return handled
   }
@@ -113,6 +117,7 @@ export class MemoryJobWork {
       for (const running of handled.running) this.#interrupt(running, "GivenBack")
       handled.whenIdle.push(() => {
         this.#handled.delete(handled.named.name)
+        this.#open = Array.from(this.#handled.values())
         resume(Effect.void)
       })
       this.#tellIdle(handled)
@@ -141,8 +146,7 @@ export class MemoryJobWork {
   }
 
   cancel(entry: Entry): void {
-    const running = this.#byEntry.get(entry)
-    if (running !== undefined) this.#interrupt(running, "Cancelled")
+    if (entry.running !== undefined) this.#interrupt(entry.running, "Cancelled")
   }
 
   #interrupt(running: Running, as: "Cancelled" | "GivenBack"): void {
@@ -159,33 +163,39 @@ export class MemoryJobWork {
     const now = this.#clock.currentTimeMillisUnsafe()
     this.#jobs.advance(now)
     let started = 0
-    for (let next = this.#next(); next !== undefined; next = this.#next()) {
+    for (let handled = this.#next(); handled !== undefined; handled = this.#next()) {
       if (started++ === burst) {
         this.#plan()
         break
       }
-      this.#claim(next.entry, next.handled, now)
+      this.#claim(handled.named.ready.first!, handled, now)
     }
     this.#starting = false
     this.#arm()
   }
 
-  #next(): { readonly entry: Entry; readonly handled: Handled } | undefined {
-    if (this.#closed || this.#paused || this.#byEntry.size >= this.#options.concurrency) return undefined
-    let first: { readonly entry: Entry; readonly handled: Handled } | undefined
-    for (const handled of this.#handled.values()) {
+  /** Whose first ready job is the next to run. */
+  #next(): Handled | undefined {
+    if (this.#closed || this.#paused || this.#running >= this.#options.concurrency) return undefined
+    let first: Entry | undefined
+    let next: Handled | undefined
+    for (const handled of this.#open) {
       const entry = handled.named.ready.first
       if (entry === undefined || handled.stopped || handled.running.size >= handled.concurrency) continue
-      if (first === undefined || readyBefore(entry, first.entry)) first = { entry, handled }
+      if (first === undefined || readyBefore(entry, first)) {
+        first = entry
+        next = handled
+      }
     }
-    return first
+    return next
   }
 
   #claim(entry: Entry, handled: Handled, now: number): void {
     this.#jobs.move(entry, { ...entry.job, state: "running", startedAt: now })
     const running: Running = { entry, handled, fiber: undefined, onInterrupt: undefined, concluded: false }
     handled.running.add(running)
-    this.#byEntry.set(entry, running)
+    entry.running = running
+    this.#running++
     const claim = {
       job: entry.job,
       progress: (value: NonNullable<Entry["job"]["progress"]>) =>
@@ -237,7 +247,8 @@ export class MemoryJobWork {
   #free(running: Running): void {
     const { handled } = running
     handled.running.delete(running)
-    this.#byEntry.delete(running.entry)
+    running.entry.running = undefined
+    this.#running--
     this.#tellIdle(handled)
     this.#start()
   }

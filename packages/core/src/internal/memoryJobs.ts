@@ -12,6 +12,7 @@ import * as JobRules from "../JobRules.ts"
 import { JobHeap } from "./jobHeap.ts"
 import { JobLine } from "./jobLine.ts"
 import { ReadyJobs, sooner } from "./jobReady.ts"
+import type { Running } from "./memoryJobWork.ts"
 import { Signal } from "./signal.ts"
 
 /** A job in memory. It is in one heap at a time: delayed, ready, or (settled) by the time that it is kept until. */
@@ -24,6 +25,8 @@ export interface Entry {
   place: number
   /** The position of its last entry in the results log. */
   result: number
+  /** The run of it in this process. */
+  running: Running | undefined
   /** Called as it settles. A job that is waited for is live, so it can't be gone before. */
   waiters: Array<(job: JobRecord) => void> | undefined
 }
@@ -50,8 +53,8 @@ export class MemoryJobs {
   readonly #holders = new Map<string, Entry>()
   readonly #maxResults: number
   readonly #generation: string
-  /** The log from `#from` on; what is before was trimmed. */
-  #results: Array<JobResult | undefined> = []
+  /** The log from `#from` on: the jobs as they settled. What is before was trimmed. */
+  #results: Array<JobRecord | undefined> = []
   #from = 0
   #trimmed = 0
   #accepted = 0
@@ -89,6 +92,7 @@ export class MemoryJobs {
       named: this.named(job.name),
       place: -1,
       result: 0,
+      running: undefined,
       waiters: undefined,
     }
     this.entries.set(job.id, entry)
@@ -150,7 +154,7 @@ export class MemoryJobs {
 
   #log(entry: Entry): void {
     const position = this.#trimmed + (this.#results.length - this.#from) + 1
-    this.#results.push(JobRules.resultOf(entry.job, position))
+    this.#results.push(entry.job)
     entry.result = position
     if (this.#results.length - this.#from > this.#maxResults) this.#trim()
     wake(entry)
@@ -159,14 +163,14 @@ export class MemoryJobs {
 
   /** Drops the oldest result, and its job unless that is dead or has settled again since. */
   #trim(): void {
-    const { id, position } = this.#results[this.#from]!
+    const { id } = this.#results[this.#from]!
+    const position = ++this.#trimmed
     // The array is cut only now and then: moving what is left costs its length.
     this.#results[this.#from++] = undefined
     if (this.#from > 1024 && this.#from * 2 > this.#results.length) {
       this.#results = this.#results.slice(this.#from)
       this.#from = 0
     }
-    this.#trimmed = position
     const entry = this.entries.get(id)
     if (entry?.result === position && (entry.job.state === "succeeded" || entry.job.state === "cancelled")) {
       this.remove(entry)
@@ -182,7 +186,7 @@ export class MemoryJobs {
   resultsAfter(position: number, limit: number): ReadonlyArray<JobResult> {
     const from = this.#from + (position - this.#trimmed)
     // What was trimmed is before `from`.
-    return this.#results.slice(from, from + limit) as ReadonlyArray<JobResult>
+    return this.#results.slice(from, from + limit).map((job, index) => JobRules.resultOf(job!, position + 1 + index))
   }
 }
 
