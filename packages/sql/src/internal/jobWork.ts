@@ -188,9 +188,9 @@ export const make = Effect.fnUntraced(function* (
     const now = yield* Clock.currentTimeMillis
     const slots = options.concurrency - running.size
     const free = isPaused ? [] : freeNames()
+    // Before the look: what frees a slot or brings a job meanwhile asks for another one.
+    mayFind = false
     if (slots <= 0 || free.length === 0) {
-      // Whatever frees a slot looks again.
-      mayFind = false
       nextReady = Number.POSITIVE_INFINITY
       return
     }
@@ -200,9 +200,9 @@ export const make = Effect.fnUntraced(function* (
         const isAll = found.length < slots
         return { found, isAll, nextReady: isAll ? yield* store.nextReady([...names.keys()], now) : undefined }
       }),
-    )
+    ).pipe(Effect.onError(() => Effect.sync(look)))
     // A name at its own bound is looked for again when one of its jobs has ended.
-    mayFind = !claimed.isAll
+    if (!claimed.isAll) mayFind = true
     if (claimed.nextReady !== undefined) nextReady = claimed.nextReady
     if (running.size === 0) nextRenewal = now + renewEvery
     for (const stored of claimed.found) {
