@@ -20,7 +20,9 @@ import { queueOffer } from "./src/queue-offer.ts"
 import { redisAppend1, redisVsSeed } from "./src/redis-append-1.ts"
 import { redisAppendBatch } from "./src/redis-append-batch.ts"
 import { redisBridge } from "./src/redis-bridge.ts"
+import { redisLive } from "./src/redis-live.ts"
 import { redisSeek } from "./src/redis-seek.ts"
+import { redisVsPeer } from "./src/redis-vs-peer.ts"
 import { storeSqliteAppend } from "./src/store-sqlite-append.ts"
 import { storeSqliteSeek } from "./src/store-sqlite-seek.ts"
 
@@ -41,7 +43,9 @@ const benches: ReadonlyArray<Bench> = [
   redisAppend1,
   redisAppendBatch,
   redisBridge,
+  redisLive,
   redisSeek,
+  redisVsPeer,
   redisVsSeed,
 ]
 

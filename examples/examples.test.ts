@@ -4,11 +4,17 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Effect, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { fileURLToPath } from "node:url"
+import * as RedisServer from "../packages/redis/test/RedisServer.ts"
 
-const run = Effect.fnUntraced(function* (example: string) {
+const redis = RedisServer.forFile()
+
+const run = Effect.fnUntraced(function* (example: string, env: Readonly<Record<string, string>> = {}) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
   const handle = yield* spawner.spawn(
-    ChildProcess.make(process.execPath, [fileURLToPath(new URL(`./${example}.ts`, import.meta.url))]),
+    ChildProcess.make(process.execPath, [fileURLToPath(new URL(`./${example}.ts`, import.meta.url))], {
+      env,
+      extendEnv: true,
+    }),
   )
   const output = yield* handle.all.pipe(Stream.decodeText, Stream.mkString)
   assert.strictEqual(yield* handle.exitCode, 0, output)
@@ -24,5 +30,15 @@ describe("examples", () => {
     Effect.gen(function* () {
       assert.match(yield* run(example), expected)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
+  )
+
+  it.live(
+    "07-many-processes runs over one Redis and prints what each reader saw",
+    () =>
+      Effect.gen(function* () {
+        const output = yield* run("07-many-processes/main", { REDIS_URL: yield* redis })
+        assert.match(output, /reader of session \S+ saw 52 events, each once, in order, to the end\n/)
+      }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)),
+    60_000,
   )
 })

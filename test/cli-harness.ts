@@ -15,7 +15,7 @@ import { onTestFinished } from "vitest"
 export const main = fileURLToPath(new URL("../packages/cli/src/main.ts", import.meta.url))
 
 /** How long a condition may take; a slow machine needs a part of it. */
-const deadline = 15_000
+const deadline = 60_000
 
 export interface Result {
   readonly code: number | null

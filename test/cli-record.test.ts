@@ -1,13 +1,23 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, expect, it } from "@effect/vitest"
 import { existsSync } from "node:fs"
 import { mkdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
+import { onTestFinished } from "vitest"
 import { directory, type Envelope, events, main, run, script, start, startNode } from "./cli-harness.ts"
 
 const lines = (found: Awaited<ReturnType<typeof events>>, stream: string) =>
   found.filter(({ event }) => event._tag === "OutputLine" && event.stream === stream).map(({ event }) => event.line)
 
-describe("throughline record", { timeout: 60_000 }, () => {
+/** Whether there is such a process, one whose end nobody has asked for included. */
+const isThere = (pid: number) => {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+describe("throughline record", { timeout: 300_000 }, () => {
   it("passes the output through byte for byte, and records each line of both streams", async () => {
     const store = `sqlite:${await directory()}/runs.db`
     const source = `
@@ -120,11 +130,14 @@ describe("throughline record", { timeout: 60_000 }, () => {
 
   it("output that outlives the command is waited for, and a signal ends the wait", async () => {
     const store = `sqlite:${await directory()}/runs.db`
-    const recorder = start(["record", "--run", "r", "--store", store, "--", "sh", "-c", "sleep 600 & echo $!"])
+    const recorder = start(["record", "--run", "r", "--store", store, "--", "sh", "-c", "sleep 600 & echo $! $$"])
     await recorder.until("output", () => recorder.stdout().endsWith("\n"))
+    const [outlives, command] = recorder.stdout().split(" ").map(Number)
+    onTestFinished(() => void process.kill(outlives!, "SIGKILL"))
+    // A command that is still there would get the signal.
+    await expect.poll(() => isThere(command!), { timeout: 60_000 }).toBe(false)
     recorder.child.kill("SIGTERM")
     assert.strictEqual((await recorder.ended).code, 0)
-    process.kill(Number(recorder.stdout()), "SIGKILL")
     assert.strictEqual((await events(store, "r")).at(-1)?.kind, "RunCancelled")
   })
 
@@ -274,8 +287,9 @@ describe("throughline record", { timeout: 60_000 }, () => {
   it("the end of a recorder that is killed reaches whoever watches: producer lost", async () => {
     const store = `sqlite:${await directory()}/runs.db`
     const env = {
-      THROUGHLINE_LEASE: "1500 millis",
-      THROUGHLINE_GRACE: "500 millis",
+      // Long enough to be renewed in time on a busy machine.
+      THROUGHLINE_LEASE: "6 seconds",
+      THROUGHLINE_GRACE: "1 second",
       THROUGHLINE_WATCHDOG: "200 millis",
     }
     const source = "console.log(process.pid); setInterval(() => console.log(1), 20)"

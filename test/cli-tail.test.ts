@@ -16,7 +16,7 @@ const recorded = async (count: number, line = "line") => {
   return store
 }
 
-describe("throughline tail", { timeout: 60_000 }, () => {
+describe("throughline tail", { timeout: 300_000 }, () => {
   it("--json prints one envelope a line, from where it was asked to, and exits with 0 at the end", async () => {
     const store = await recorded(3)
     const whole = await run(["tail", "r", "--json", "--store", store])
@@ -152,7 +152,7 @@ describe("throughline tail", { timeout: 60_000 }, () => {
   })
 })
 
-describe("throughline ls and rm", { timeout: 60_000 }, () => {
+describe("throughline ls and rm", { timeout: 300_000 }, () => {
   it("ls says how each run stands, last started first, and selects; rm removes one", async () => {
     const store = await recorded(2)
     await run(["record", "--run", "bad", "--store", store, "--", "sh", "-c", "exit 1"])
@@ -195,7 +195,7 @@ describe("throughline ls and rm", { timeout: 60_000 }, () => {
   })
 })
 
-describe("throughline", { timeout: 60_000 }, () => {
+describe("throughline", { timeout: 300_000 }, () => {
   it("what is wrong on the command line is 2, on standard error", async () => {
     const { code, stderr, stdout } = await run(["record", "--bogus"])
     assert.deepStrictEqual([code, stdout], [2, ""])
@@ -219,7 +219,7 @@ describe("throughline", { timeout: 60_000 }, () => {
   })
 })
 
-describe("the demo", { timeout: 60_000 }, () => {
+describe("the demo", { timeout: 300_000 }, () => {
   it("shows that two readers together saw the run", async () => {
     const demo = startNode([fileURLToPath(new URL("../examples/demo/main.ts", import.meta.url))])
     const { code, stdout } = await demo.ended

@@ -6,6 +6,7 @@ import * as RedisEventStore from "@throughline/redis/RedisEventStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { Redis } from "ioredis"
+import * as eventRecord from "../../packages/redis/src/internal/eventRecord.ts"
 import * as RedisServer from "../../packages/redis/test/RedisServer.ts"
 
 /** The store on a server that is gone with the scope, as the composed layer has it: indexed, publishing to the run's room. */
@@ -32,8 +33,5 @@ export const bareClient = Effect.gen(function* () {
   )
 })
 
-/** An event as one text of about the bytes that the store keeps of it. */
-export const bytesOf = (event: Envelope.EncodedEvent): string => {
-  const { event: text, ...fields } = event
-  return `${JSON.stringify(fields)}\n${text}`
-}
+/** An event as the very record that the store keeps of it. */
+export const bytesOf: (event: Envelope.EncodedEvent) => string = eventRecord.encode

@@ -50,8 +50,8 @@ const bare = (events: Events, seed: boolean) =>
           if (seed) {
             await client.get(`${key}:session`)
             await client.incr(`${key}:seq`)
-          }
-          await client.xadd(key, "*", "data", record)
+            await client.xadd(key, "MAXLEN", "~", 10_000, "*", "data", record)
+          } else await client.xadd(key, "*", "data", record)
         }
       }),
     )

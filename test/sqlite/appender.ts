@@ -11,6 +11,7 @@ import * as SqliteClient from "@throughline/sqlite/SqliteClient"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import { writeSync } from "node:fs"
 
 const [filename, run, name, count, pause] = process.argv.slice(2) as [string, string, string, string, string]
@@ -48,7 +49,8 @@ const appends = Effect.gen(function* () {
 })
 
 const layer = SqlEventStore.layer().pipe(
-  Layer.provide(SqliteClient.layer({ filename })),
+  // However long the other processes need on a busy machine.
+  Layer.provide(SqliteClient.layer({ filename, busyRetry: Schedule.jittered(Schedule.spaced("10 millis")) })),
   Layer.provideMerge(SecureRandom.layerWebCrypto),
 )
 

@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
+import type * as RedisUrl from "./RedisUrl.ts"
 import * as StoreUrl from "./StoreUrl.ts"
 
 /**
@@ -19,7 +20,7 @@ const timing = Config.all({
   watchdog: Config.Duration("THROUGHLINE_WATCHDOG").pipe(Config.withDefault(Duration.seconds(5))),
 })
 
-/** The store can't be opened: its file is not ours, is newer than this version, can't be written, … */
+/** The store can't be opened: its file is not ours or can't be written, its server is away or refuses us, … */
 export class StoreNotOpened extends Schema.TaggedError<StoreNotOpened>("@throughline/cli/Backend/StoreNotOpened")(
   "StoreNotOpened",
   { url: Schema.String, problem: Schema.String },
@@ -27,6 +28,30 @@ export class StoreNotOpened extends Schema.TaggedError<StoreNotOpened>("@through
   override get message() {
     return `${this.url}: ${this.problem}`
   }
+}
+
+const notOpened = (url: StoreUrl.StoreUrl, problem: string) =>
+  new StoreNotOpened({ url: StoreUrl.format(url), problem })
+
+/** Behind Sentinels that know no master, a client looks for one for ever. `record` gives up after 10 seconds by itself. */
+const openFor = Duration.seconds(8)
+
+/** The module is loaded where it is needed: its client takes a quarter of the time that the command takes to start. */
+const redis = (
+  url: RedisUrl.RedisUrl,
+  options: Throughline.ThroughlineOptions,
+): Layer.Layer<Throughline.Throughline, StoreNotOpened> => {
+  const client = { url: url.address, sentinel: url.sentinel, keyPrefix: url.keyPrefix }
+  const problem = `no answer within ${Duration.toSeconds(openFor)} seconds`
+  return Layer.effectContext(
+    Effect.gen(function* () {
+      const RedisThroughline = yield* Effect.promise(() => import("@throughline/redis/RedisThroughline"))
+      return yield* Layer.build(RedisThroughline.layer({ ...options, client })).pipe(
+        Effect.mapError(({ reason }) => notOpened(url, reason.message)),
+        Effect.timeoutOrElse({ duration: openFor, orElse: () => Effect.fail(notOpened(url, problem)) }),
+      )
+    }),
+  )
 }
 
 /** Opens a store; `onDeadLetter` receives what can't be stored. */
@@ -47,10 +72,9 @@ export const layer = (
         hub: { grace, watchdog },
       }
       if (url._tag === "Memory") return Throughline.layerMemory(options)
+      if (url._tag === "Redis") return redis(url, options)
       return SqliteThroughline.layer({ ...options, filename: url.path }).pipe(
-        Layer.catchTag("OpenFailed", ({ reason }) =>
-          Layer.effectContext(Effect.fail(new StoreNotOpened({ url: StoreUrl.format(url), problem: reason.message }))),
-        ),
+        Layer.catchTag("OpenFailed", ({ reason }) => Layer.effectContext(Effect.fail(notOpened(url, reason.message)))),
       )
     }),
   )

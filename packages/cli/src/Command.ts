@@ -21,10 +21,14 @@ import { list, type ListRequest, remove } from "./Runs.ts"
 import * as StoreUrl from "./StoreUrl.ts"
 import { tail, unknownRun } from "./Tail.ts"
 
+/** Flags are seen by whoever lists the processes of a machine. */
+const redisUrls =
+  "redis://[user:password@]host[:port][/database][?prefix=KEYS] (rediss:// for TLS, with NODE_EXTRA_CA_CERTS=FILE for a certificate authority of your own; redis+sentinel://host,host/master behind Sentinels; a password is better kept in THROUGHLINE_STORE)"
+
 const store = Flag.String("store").pipe(
   Flag.withMetavar("URL"),
   Flag.withDescription(
-    "Where runs are kept: sqlite:PATH. Default: THROUGHLINE_STORE, else one file in your data directory. The file and its directory must be writable even to read from: copy a store on read-only media first",
+    `Where runs are kept: sqlite:PATH, or ${redisUrls}. Default: THROUGHLINE_STORE, else one file in your data directory. A file and its directory must be writable even to read from: copy a store on read-only media first`,
   ),
   Flag.optional,
 )
@@ -62,7 +66,7 @@ const recordCommand = Command.make(
     ),
     store: store.pipe(
       Flag.withDescription(
-        "Where to record: sqlite:PATH, or memory: to only try it. Default: THROUGHLINE_STORE, else one file in your data directory",
+        `Where to record: sqlite:PATH, ${redisUrls}, or memory: to only try it. Default: THROUGHLINE_STORE, else one file in your data directory`,
       ),
     ),
     format: Flag.Literals("format", Format.literals).pipe(
@@ -88,7 +92,7 @@ const recordCommand = Command.make(
 ).pipe(
   Command.withShortDescription("Run a command and record its output as a run"),
   Command.withDescription(
-    "Runs a command, passes its output through untouched, and records every line as an event of a new run. The run ends as the command does: completed on exit 0, failed on another code or a signal, cancelled if SIGINT, SIGTERM or SIGHUP reaches this command, which hands it on. Exits with the command's code (128 + n after signal n); with 4 if that is 0 but not everything was stored, which standard error says. A store that doesn't answer never holds up the command for more than 2 s. Output goes through pipes, so the command sees no terminal there. Its command line is recorded too, unless the format is agent.",
+    "Runs a command, passes its output through untouched, and records every line as an event of a new run. The run ends as the command does: completed on exit 0, failed on another code or a signal, cancelled if SIGINT, SIGTERM or SIGHUP reaches this command, which hands it on. Exits with the command's code (128 + n after signal n); with 4 if that is 0 but not everything was stored, which standard error says. A store that doesn't answer holds up the command's start for 10 s at most, and once it runs for 2 s. Output goes through pipes, so the command sees no terminal there. Its command line is recorded too, unless the format is agent.",
   ),
   Command.withExamples([
     { command: "throughline record -- npm test", description: "Record a command" },
@@ -117,9 +121,11 @@ const withStore = Effect.fnUntraced(function* <A, E, R, E2, R2>(
 ) {
   const { url } = yield* StoreUrl.resolve(Option.getOrUndefined(flag))
   if (url._tag === "Memory")
-    return yield* wrong("memory: is for record alone, nothing can be read from it: expected sqlite:PATH")
+    return yield* wrong(
+      "memory: is for record alone, nothing can be read from it: expected sqlite:PATH or redis://HOST",
+    )
   const fileSystem = yield* FileSystem.FileSystem
-  if (missing !== undefined && !(yield* fileSystem.exists(url.path))) return yield* missing
+  if (missing !== undefined && url._tag === "Sqlite" && !(yield* fileSystem.exists(url.path))) return yield* missing
   return yield* use.pipe(Effect.provide(Backend.layer(url)))
 })
 

@@ -1,7 +1,10 @@
 /** Standard output and standard error, written whole and in order, with their backpressure and without their surprises. */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
 import * as Schema from "effect/Schema"
 
 /** Whoever read the output is gone (`EPIPE`), or it can't be written (`ENOSPC`, …). */
@@ -49,3 +52,17 @@ export const layer: Layer.Layer<Output> = Layer.sync(Output, () => {
   for (const target of Object.values(targets)) target.on("error", () => {})
   return { write: (stream, data) => writeTo(stream, targets[stream], data) }
 })
+
+const said = (part: unknown): string => (part instanceof Error ? part.message : String(part))
+
+/** What the services warn of (a connection is lost, a lease was not renewed), a line each in this command's own words. */
+export const layerLogger: Layer.Layer<never, never, Output> = Logger.layer([
+  Effect.map(Effect.context<Output>(), (context) =>
+    Logger.make(({ cause, logLevel, message }) => {
+      if (!LogLevel.isGreaterThanOrEqualTo(logLevel, "Warn")) return
+      const parts: ReadonlyArray<unknown> = Array.isArray(message) ? message : [message]
+      const told = cause.reasons.length === 0 ? parts : [...parts, Cause.squash(cause)]
+      Effect.runForkWith(context)(tell(told.map(said).join(": ")))
+    }),
+  ),
+])

@@ -3,7 +3,6 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
 import * as Runtime from "effect/Runtime"
 import * as Schema from "effect/Schema"
 import { readFileSync } from "node:fs"
@@ -28,11 +27,9 @@ const runMain = Runtime.makeRunMain(({ fiber, teardown }) => {
 
 const services = Layer.mergeAll(
   NodeServices.layer,
-  Output.layer,
+  Layer.provideMerge(Output.layerLogger, Output.layer),
   SecureRandom.layerWebCrypto,
   Layer.succeed(Signals.Signals, signals.service),
-  // Standard output is the recorded command's, or the run's.
-  Layer.succeed(Logger.LogToStderr, true),
 )
 
 // runMain's own report is logged outside of these services.

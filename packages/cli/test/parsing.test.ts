@@ -6,6 +6,7 @@ import { type AgentEvent, vocabulary } from "@throughline/core/AgentEvents"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Path from "effect/Path"
+import * as Redacted from "effect/Redacted"
 import * as Result from "effect/Result"
 
 const path = (text: string) =>
@@ -21,6 +22,11 @@ const resolve = (flag: string | undefined, env: Record<string, string>) =>
     Effect.provide(Path.layer),
   )
 
+const redis = (text: string) => {
+  const url = Result.getOrThrow(StoreUrl.parse(text, "--store"))
+  return url._tag === "Redis" ? { ...url, address: Redacted.value(url.address) } : assert.fail(url._tag)
+}
+
 describe("StoreUrl", () => {
   it("names a file after sqlite:, or memory", () => {
     assert.strictEqual(path("sqlite:runs.db"), "runs.db")
@@ -30,11 +36,62 @@ describe("StoreUrl", () => {
   })
 
   it("anything else is refused, with what was expected", () => {
-    for (const text of ["", "runs.db", "sqlite:", "sqlite://host/runs.db", "redis://host", "memory", "memory:x"]) {
+    for (const text of ["", "runs.db", "sqlite:", "sqlite://host/runs.db", "memory", "memory:x"]) {
       assert.strictEqual(path(text), "InvalidStoreUrl", text)
     }
     const error = Result.getOrThrow(Result.flip(StoreUrl.parse("runs.db", "--store")))
     assert.include(error.message, "expected sqlite:PATH")
+  })
+
+  it("redis:// and rediss:// name a server, a user, a database and a prefix", () => {
+    const plain = { _tag: "Redis" as const, sentinel: undefined, keyPrefix: undefined }
+    assert.deepStrictEqual(redis("redis://host"), { ...plain, address: "redis://host/", shown: "redis://host" })
+    assert.deepStrictEqual(redis("rediss://ana:p%40ss@[::1]:7000/2?prefix=team-a:"), {
+      ...plain,
+      address: "rediss://ana:p%40ss@[::1]:7000/2",
+      keyPrefix: "team-a:",
+      shown: "rediss://***@[::1]:7000/2?prefix=team-a:",
+    })
+  })
+
+  it("redis+sentinel:// names the Sentinels and their master", () => {
+    const { address, sentinel, shown } = redis("rediss+sentinel://:secret@one,[::1]:7001,three:7002/mymaster/1")
+    assert.strictEqual(address, "rediss://:secret@sentinel/1")
+    assert.deepStrictEqual(sentinel, {
+      name: "mymaster",
+      sentinels: [
+        { host: "one", port: 26_379 },
+        { host: "::1", port: 7001 },
+        { host: "three", port: 7002 },
+      ],
+    })
+    assert.strictEqual(shown, "rediss+sentinel://***@one,[::1]:7001,three:7002/mymaster/1")
+  })
+
+  it("a Redis URL that can't be read is refused, and no password of it is repeated", () => {
+    const texts = [
+      "redis:",
+      "redis:secret@host",
+      "redis://",
+      "redis://:secret@",
+      "redis://:se/cret@host",
+      "redis://:secret@host:port",
+      "redis://:secret@host/0/1",
+      "redis://:secret@host/name",
+      "redis://:secret@host/0?db=1",
+      "redis://:secret@host/0?prefix=a&prefix=b",
+      "redis://:secret@one,two/0",
+      "redis+sentinel://:secret@one,two",
+      "redis+sentinel://:secret@one,:x/mymaster",
+      "redis+sentinel://:secret@one/mymaster/0/1",
+      "REDIS://:secret@host",
+      "postgres://:secret@host",
+    ]
+    for (const text of texts) {
+      const error = Result.getOrThrow(Result.flip(StoreUrl.parse(text, "THROUGHLINE_STORE")))
+      assert.include(error.message, "expected ", text)
+      assert.notMatch(error.message, /se(\/)?cret/, text)
+    }
   })
 
   it.effect("the flag wins over THROUGHLINE_STORE, which wins over the user's data directory", () =>

@@ -66,6 +66,6 @@ describe("EventBus", () => {
         // A closure, a queue and a reader that stayed behind would be kilobytes a round.
         assert.isBelow(after - before, rounds * 100, "bytes of heap")
       }).pipe(Effect.provide(Throughline.layerMemory())),
-    60_000,
+    300_000,
   )
 })

@@ -26,6 +26,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Redis from "effect/persistence/Redis"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -108,18 +109,30 @@ interface Attached {
   lastProblem: string | undefined
 }
 
+/** ioredis puts the command on an error that answers one. */
+const isOfSelect = (error: unknown): boolean =>
+  Predicate.hasProperty(error, "command") &&
+  Predicate.hasProperty(error.command, "name") &&
+  error.command.name === "select"
+
 /** Listens to a client: without a listener ioredis prints its errors. */
 const attach = Effect.fnUntraced(function* (client: Client, role: string, timeout: number) {
   const context = yield* Effect.context()
   const run = Effect.runForkWith(context)
   const attached: Attached = { client, timeout, deadlines: deadlines.make(timeout), lastProblem: undefined }
   let wasReady = client.status === "ready"
+  let isHungUp = false
   const onError = (error: unknown): void => {
+    if (isHungUp) return
     const reason = reasonOf(error, 0)
     attached.lastProblem = "detail" in reason ? reason.detail : reason.message
+    // ioredis would go on in database 0, which is somebody else's.
+    isHungUp = client.status === "connect" && isOfSelect(error)
+    if (isHungUp) client.disconnect(true)
   }
   // What accepts connections and then says nothing is no server.
   const onConnect = (): void => {
+    isHungUp = false
     const { stream } = client
     const onLate = (): void => {
       if (client.stream !== stream || client.status !== "connect") return
@@ -281,6 +294,9 @@ const open = Effect.fnUntraced(function* (options: ClientOptions, role: string, 
   return attached
 })
 
+/** The connection was lost before the answer; the next one is asked. */
+const isLost = ({ _tag }: RedisReason): boolean => _tag === "Disconnected" || _tag === "TimedOut"
+
 const toRedisError = (cause: RedisFailed) => new Redis.RedisError({ cause })
 
 const services = Effect.fnUntraced(function* (
@@ -315,25 +331,21 @@ const services = Effect.fnUntraced(function* (
       return { send: untyped(commandsOf(askOf(attached))), close: Effect.sync(() => client.disconnect()) }
     }).pipe(Effect.mapError(toRedisError)),
     subscribe: Effect.fnUntraced(function* (channel, onMessage) {
-      const { client } = yield* Effect.mapError(connect, toRedisError)
+      const { client, send } = yield* Effect.mapError(connect, toRedisError)
       const ended = yield* Deferred.make<void, Redis.RedisError>()
+      const end = (reason: RedisReason) =>
+        Deferred.fail(ended, toRedisError(new RedisFailed({ command: "subscribe", reason })))
+      const run = Effect.runForkWith(yield* Effect.context())
+      const subscribe = send("subscribe", [channel])
       client.on("message", (from: string, message: string) => {
         if (from === channel) onMessage({ channel, message })
       })
-      client.once("end", () =>
-        Deferred.doneUnsafe(
-          ended,
-          Effect.fail(
-            toRedisError(
-              new RedisFailed({ command: "SUBSCRIBE", reason: new Disconnected({ detail: "the connection ended" }) }),
-            ),
-          ),
-        ),
-      )
-      yield* Effect.tryPromise({
-        try: () => client.subscribe(channel),
-        catch: (error) => toRedisError(new RedisFailed({ command: "SUBSCRIBE", reason: reasonOf(error, timeout) })),
-      })
+      client.once("end", () => run(end(new Disconnected({ detail: "the connection ended" }))))
+      yield* Effect.mapError(subscribe, toRedisError)
+      // Not by ioredis itself: nobody hears of it when that fails, but the process, which ends.
+      client.options.autoResubscribe = false
+      const again = subscribe.pipe(Effect.catch(({ reason }) => (isLost(reason) ? Effect.void : end(reason))))
+      client.on("ready", () => run(again))
       return Deferred.await(ended)
     }),
     pool: settings.pool,

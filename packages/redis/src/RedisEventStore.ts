@@ -47,7 +47,6 @@ import * as position from "./internal/position.ts"
 import * as answers from "./internal/storeAnswers.ts"
 import * as storeScripts from "./internal/storeScripts.ts"
 import { Disconnected, RedisFailed, toStoreReason } from "./RedisFailed.ts"
-import { lengthsOf } from "./RedisFrame.ts"
 import * as RedisKeys from "./RedisKeys.ts"
 
 export interface RedisStoreOptions extends StoreOptions {
@@ -90,7 +89,7 @@ export const make = Effect.fnUntraced(function* (
   const clock: Effect.Effect<number | undefined> =
     options.clock === "client" ? Clock.currentTimeMillis : Effect.succeed(undefined)
 
-  const makeGeneration = Effect.map(random.intBetween(0, 36 ** 8 - 1), (value) => value.toString(36).padStart(8, "0"))
+  const makeGeneration = AppendRules.makeGeneration(random)
 
   const scripts = storeScripts.make({
     prefix,
@@ -184,7 +183,7 @@ export const make = Effect.fnUntraced(function* (
   // Few steps, not a generator: an append waits for its round trip, and each step is cold code after it.
   const append: EventStore["Service"]["append"] = (request) =>
     Effect.suspend(() => {
-      const invalid = AppendRules.checkRequest(request, bounds) ?? unstorable(request.runId, request)
+      const invalid = AppendRules.checkRequest(request, bounds)
       if (invalid !== undefined) return Effect.fail(invalid)
       const { events, lease, runId } = request
       const records = events.map(eventRecord.encode)
@@ -198,7 +197,6 @@ export const make = Effect.fnUntraced(function* (
         ending: events[events.length - 1]!.endsRun,
         leaseTtl: lease && leaseMillis(lease),
         will: lease && willOf(lease),
-        lengths: lengthsOf(records),
         records,
       }
       const send = seen.has(runId) ? sendAppend : mintedAppend
@@ -295,7 +293,7 @@ export const make = Effect.fnUntraced(function* (
     )
 
   const renew: EventStore["Service"]["renew"] = Effect.fnUntraced(function* (runIds, lease) {
-    const invalid = AppendRules.checkLease(undefined, lease, bounds) ?? unstorable(undefined, { events: [], lease })
+    const invalid = AppendRules.checkLease(undefined, lease, bounds)
     if (invalid !== undefined && invalid._tag === "AppendFailed") return yield* invalid
     const now = yield* clock
     const parameters = { now, leaseTtl: leaseMillis(lease), will: willOf(lease) }
@@ -354,9 +352,7 @@ export const make = Effect.fnUntraced(function* (
   })
 
   const endAbandoned: EventStore["Service"]["endAbandoned"] = Effect.fnUntraced(function* ({ event, idleFor }) {
-    const ending = event.endsRun
-    if (ending === undefined) return yield* notAnEnd
-    const invalid = unstorable(undefined, { events: [event] })
+    const invalid = AppendRules.checkAbandoned(event, bounds)
     if (invalid !== undefined) return yield* invalid
     const idle = Duration.toMillis(Duration.fromInputUnsafe(idleFor))
     const ended: Array<AppendResult> = []
@@ -366,7 +362,7 @@ export const make = Effect.fnUntraced(function* (
         yield* Effect.mapError(listPage(RedisKeys.open(prefix), 1000, place), (error) =>
           answers.appendFailed(undefined, toStoreReason(error)),
         )
-      const results = yield* Effect.forEach(listed.runIds, (runId) => endOne(runId, event, ending, idle), {
+      const results = yield* Effect.forEach(listed.runIds, (runId) => endOne(runId, event, event.endsRun!, idle), {
         concurrency: 64,
       })
       for (const result of results) if (result !== undefined) ended.push(result)
@@ -429,26 +425,6 @@ type Place = { readonly runId: string; readonly startedAt: number }
 
 const wholeMillis = (input: Duration.Input): number =>
   Math.max(1, Math.round(Duration.toMillis(Duration.fromInputUnsafe(input))))
-
-const notAnEnd = answers.appendFailed(
-  undefined,
-  new StoreError.InvalidRequest({ detail: "the event of endAbandoned must end the run (endsRun)" }),
-)
-
-/** Redis keeps UTF-8, which has no form for half of a surrogate pair. */
-const unstorable = (
-  runId: RunId | undefined,
-  request: { readonly events: ReadonlyArray<{ readonly event: string }>; readonly lease?: LeaseRequest | undefined },
-): StoreError.AppendFailed | undefined => {
-  const will = request.lease?.will
-  if (request.events.every(({ event }) => event.isWellFormed()) && (will === undefined || will.event.isWellFormed())) {
-    return undefined
-  }
-  return answers.appendFailed(
-    runId,
-    new StoreError.InvalidRequest({ detail: "an event's JSON text has a lone surrogate" }),
-  )
-}
 
 const leaseMillis = (lease: LeaseRequest): number => Duration.toMillis(Duration.fromInputUnsafe(lease.ttl))
 

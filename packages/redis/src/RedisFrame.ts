@@ -8,7 +8,7 @@
  * ```
  *
  * `ENTRY` is the id of the append in the archive's index, `-` where there is none; `OFFSET` is how many events of the
- * append come before the first. `SESSION` is `-` where there is none; the vocabulary's name may be left out. `LENGTHS` are
+ * append come before the first. `SESSION` is `*` where there is none; the vocabulary's name may be left out. `LENGTHS` are
  * those of all records but the last, in UTF-16 code units, joined by commas; `RECORDS` follow each other without a
  * separator. The append script writes the same text, so that an event is encoded once, for the stream and for the room.
  */
@@ -21,6 +21,15 @@ import * as eventRecord from "./internal/eventRecord.ts"
 import * as position from "./internal/position.ts"
 
 const version = 1
+
+/**
+ * Bytes of the records in one message. Redis keeps a message for each connection that hasn't taken it yet, and cuts those
+ * that keep too much (`client-output-buffer-limit pubsub`, 32 MiB by default).
+ */
+export const mostBytes = 1024 * 1024
+
+/** A message in the place of frames that are too large for one: none of this format, so whoever gets it reads the store. */
+export const unread = "0"
 
 /** The lengths line of records. */
 export const lengthsOf = (records: ReadonlyArray<string>): string => {
@@ -37,7 +46,7 @@ const message = (frames: ReadonlyArray<Frame>): string => {
     first.position === undefined ? "- 0" : `${position.entryOf(first.position)} ${position.offsetOf(first.position)}`
   const records = frames.map((frame) => eventRecord.encode(frame.envelope))
   const generation = first.cursor.slice(first.cursor.indexOf("-") + 1)
-  return `${version} ${seq} ${frames.length} ${place} ${runId} ${generation} ${sessionId ?? "-"} ${schemaVersion}\n${lengthsOf(records)}\n${records.join("")}`
+  return `${version} ${seq} ${frames.length} ${place} ${runId} ${generation} ${sessionId ?? "*"} ${schemaVersion}\n${lengthsOf(records)}\n${records.join("")}`
 }
 
 const follows = (frame: Frame, previous: Frame): boolean => {
@@ -91,7 +100,7 @@ export const decode = (text: string): Result.Result<ReadonlyArray<Frame>, string
   const match = headerEnd === -1 || lengthsEnd === -1 ? null : header.exec(text.slice(0, headerEnd))
   if (match === null) return Result.fail("it has no header of this version")
   const [, seq, count, entry, offset, runId, generation, session, schemaVersion] = match
-  const sessionId = session === "-" ? undefined : session
+  const sessionId = session === "*" ? undefined : session
   if (!isRunId(runId) || !(sessionId === undefined || isSessionId(sessionId))) return Result.fail("its ids are none")
   const records = splitRecords(text.slice(headerEnd + 1, lengthsEnd), text.slice(lengthsEnd + 1), Number(count))
   if (records === undefined) return Result.fail(`it doesn't hold ${count} records`)

@@ -15,6 +15,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import { Redis as Client } from "ioredis"
 import { createServer } from "node:net"
+import * as World from "./adapterWorld.ts"
 import * as RedisServer from "./RedisServer.ts"
 
 const fast = Schedule.spaced("20 millis")
@@ -144,6 +145,15 @@ describe("IoRedis", () => {
     }).pipe(Effect.scoped),
   )
 
+  it.live("a database that the server doesn't have fails the connection, which would go on in another one", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const failure = yield* Effect.flip(clientOf({ url: `redis://127.0.0.1:${server.port}/99` }))
+      expect(failure).toMatchObject({ command: "connect", reason: { _tag: "Disconnected" } })
+      expect(failure.message).toContain("DB index is out of range")
+    }).pipe(Effect.scoped),
+  )
+
   it.live("no password is in an error, whether it is right, wrong or in a URL that can't be read", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.make({ requirepass: "s3cret" })
@@ -205,6 +215,26 @@ describe("IoRedis", () => {
           ),
         ),
       )
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("a subscription of Effect's Redis service outlives connections that are lost while it is made again", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const proxy = yield* World.proxy(server.port)
+      const publisher = yield* clientOf({ url: server.url })
+      const context = yield* Layer.build(IoRedis.layer({ url: proxy.url, reconnect: fast }))
+      const messages = yield* Context.get(context, Redis.Redis).subscribe("news")
+      const heard = Effect.fnUntraced(function* (message: string) {
+        const received = Effect.map(publisher.send("PUBLISH", ["news", message]), (receivers) => receivers === 1)
+        yield* World.until(() => received)
+        expect(yield* Effect.timeout(Queue.take(messages), "15 seconds")).toEqual({ channel: "news", message })
+      })
+      yield* heard("before")
+      proxy.state.cuts = 3
+      yield* proxy.cut
+      yield* World.until(() => proxy.state.cuts === 0)
+      yield* heard("after")
     }).pipe(Effect.scoped),
   )
 

@@ -292,7 +292,7 @@ export const repairedFromLive: BusLaw = Law.make({
     after: BusHistory.commands({ foreign: 2 }),
     // Every second event is another process's: past what a cursor can name.
     holes: Generator.weighted([
-      [3, 0],
+      [2, 0],
       [1, 30],
       [1, 70],
       [1, 150],

@@ -63,6 +63,8 @@ export interface Settings {
 export interface Holds {
   readonly _tag: "Holds"
   readonly runs: number
+  /** What the histories were generated from. */
+  readonly seed: number
   /** How many histories reached what. */
   readonly reached: ReadonlyMap<string, number>
 }
@@ -193,13 +195,13 @@ export const make = <A, R, Options = never>(spec: {
   readonly fixed?: boolean | undefined
   readonly options?: ((history: A) => Options) | undefined
   readonly reaches?: Readonly<Record<string, number>> | undefined
-  /** Live milliseconds after which a case counts as hanging; 20,000 by default. */
+  /** Live milliseconds after which a case counts as hanging; 60,000 by default. */
   readonly hangsAfter?: number | undefined
   readonly property: (history: A, reach: Reach) => Effect.Effect<void, unknown, R | Services | Scope.Scope>
 }): Law<Exclude<R, Services>, Options> => {
   const { name, promise } = spec
   const defaultRuns = spec.runs ?? 100
-  const hangsAfter = spec.hangsAfter ?? 20_000
+  const hangsAfter = spec.hangsAfter ?? 60_000
   const cases = Arbitrary.all({ history: spec.history, seed: anySeed })
 
   const check = Effect.fnUntraced(function* (
@@ -265,7 +267,7 @@ export const make = <A, R, Options = never>(spec: {
       const report = `promise ${promise} was hardly checked: ${name}\n${reached.get(what) ?? 0} of ${checked} histories reached ${what}, fewer than ${floor}\nrun it again: THROUGHLINE_SEED=${seed}`
       return { _tag: "Broken", fault: "unchecked", report }
     }
-    return { _tag: "Holds", runs: checked, reached }
+    return { _tag: "Holds", runs: checked, seed, reached }
   })
 
   return {
@@ -291,7 +293,7 @@ export const settings: Effect.Effect<Settings, Config.ConfigError> = Effect.gen(
 
 /** How a suite runs. */
 export interface SuiteOptions {
-  /** Live milliseconds a law may take at its own number of histories; 60,000 by default. Rises with `THROUGHLINE_RUNS`. */
+  /** Live milliseconds a law may take at its own number of histories; 300,000 by default. Rises with `THROUGHLINE_RUNS`. */
   readonly timeout?: number | undefined
 }
 
@@ -309,7 +311,7 @@ export const suite = <R, Options>(
   const current = Effect.runSync(settings)
   describe(`${service} over ${name}`, () => {
     for (const law of laws) {
-      const timeout = (options.timeout ?? 60_000) * Math.max(1, Math.ceil((current.runs ?? 0) / law.runs))
+      const timeout = (options.timeout ?? 300_000) * Math.max(1, Math.ceil((current.runs ?? 0) / law.runs))
       it.live(
         `promise ${law.promise}: ${law.name}`,
         () =>

@@ -62,14 +62,17 @@ export const suite = <R, Options>(
         Effect.fnUntraced(function* () {
           const law = laws.find(({ name }) => name === mutant.law)
           if (law === undefined) return yield* Law.broken(`there is no law "${mutant.law}"`)
-          const verdict = yield* law.check(mutant.subject, { runs: mutant.runs ?? law.runs * 5, maxShrinks: 0 })
+          const { seed } = yield* Law.settings
+          const verdict = yield* law.check(mutant.subject, { runs: mutant.runs ?? law.runs * 5, seed, maxShrinks: 0 })
           if (verdict._tag === "Holds") {
-            return yield* Law.broken(`"${law.name}" holds although the layer ${mutant.bug}`)
+            return yield* Law.broken(
+              `"${law.name}" holds over ${verdict.runs} histories although the layer ${mutant.bug}\nrun it again: THROUGHLINE_SEED=${verdict.seed}`,
+            )
           }
           yield* Law.holds(verdict.fault === "property", `"${law.name}" fails by itself: ${verdict.report}`)
           yield* Law.holds(verdict.report.includes(mutant.says ?? ""), `"${law.name}" says: ${verdict.report}`)
         }),
-        60_000,
+        300_000,
       )
     }
   })

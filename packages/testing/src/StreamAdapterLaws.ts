@@ -134,8 +134,8 @@ const eventually = Effect.fnUntraced(function* (condition: () => boolean, what: 
   for (let looks = 0; looks < 300; looks++) {
     if (condition()) return
     yield* TestClock.adjust("20 millis")
-    // A backend with I/O of its own answers in real time.
-    if (looks > 20) yield* TestClock.withLive(Effect.sleep("2 millis"))
+    // A backend with I/O of its own answers in real time; on a busy machine, that is seconds.
+    if (looks > 20) yield* TestClock.withLive(Effect.sleep(looks > 100 ? "10 millis" : "2 millis"))
   }
   return yield* Law.broken(what())
 })
@@ -244,7 +244,7 @@ export const apart: AdapterLaw = Law.make({
     const reader = yield* listen(rooms[2]!)
     yield* reader.take
     const publishing = Effect.forEach(history.batches, ({ events, run }) => publish(run, events), { discard: true })
-    const done = yield* TestClock.withLive(Effect.timeoutOption(publishing, "3 seconds"))
+    const done = yield* TestClock.withLive(Effect.timeoutOption(publishing, "10 seconds"))
     yield* Law.holds(Option.isSome(done), "the publisher waits for a subscriber that takes nothing")
     yield* eventuallyWhole(reader, published)
     yield* Law.holds(!reader.items.some(isGap), "a reader that takes everything lost frames to one that takes nothing")
@@ -324,26 +324,27 @@ export const roundsLeaveNothing: AdapterLaw = Law.make({
   history: Arbitrary.Constant(10_000),
   runs: 1,
   fixed: true,
-  hangsAfter: 50_000,
+  hangsAfter: 200_000,
   property: Effect.fnUntraced(function* (rounds) {
     const { publish } = yield* makePublisher
     // The fastest of some, in live milliseconds: what else runs on the machine only makes it slower.
-    const fastest = Effect.gen(function* () {
+    const fastest = Effect.fnUntraced(function* (tries: number, enough = 0) {
       let best = Number.POSITIVE_INFINITY
-      for (let tries = 0; tries < 5; tries++) {
+      for (let left = tries; left > 0 && best > enough; left--) {
         const started = yield* TestClock.withLive(Clock.currentTimeMillis)
         for (let count = 0; count < 20; count++) yield* publish(0, 10)
         best = Math.min(best, (yield* TestClock.withLive(Clock.currentTimeMillis)) - started)
       }
       return best
     })
-    const before = yield* fastest
+    const before = yield* fastest(5)
     for (let round = 0; round < rounds; round++) {
       yield* Effect.scoped(Effect.asVoid(listen(rooms[round % 2 === 0 ? 0 : 2]!)))
     }
-    const after = yield* fastest
+    const bound = before * 5 + 20
+    const after = yield* fastest(15, bound)
     yield* Law.holds(
-      after <= before * 5 + 20,
+      after <= bound,
       () => `publishing takes ${after} ms after ${rounds} rounds, and took ${before} ms before`,
     )
     const listener = yield* listen(rooms[0]!)

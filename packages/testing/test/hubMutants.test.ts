@@ -235,7 +235,7 @@ describe("The plainest hub, without its bugs", () => {
           const verdict = yield* checked.check(over(ReferenceHub.layer()))
           assert.strictEqual(verdict._tag === "Broken" ? verdict.report : undefined, undefined)
         }),
-      60_000,
+      300_000,
     )
   }
 })

@@ -21,32 +21,33 @@ export interface Deadlines {
 
 /** Deadlines `after` milliseconds; the timer keeps no process alive. */
 export const make = (after: number): Deadlines => {
-  const pending: Array<{ readonly asked: Asked; readonly at: number }> = []
+  let pending: Array<{ readonly asked: Asked; readonly at: number }> = []
+  let most = 4
   let timer: NodeJS.Timeout | undefined
+
+  /** What is answered holds all that was sent: kept until it would have been late, it is seconds of traffic. */
+  const letGo = (): void => {
+    pending = pending.filter(({ asked }) => !asked.isAnswered)
+    most = Math.max(4, 2 * pending.length)
+  }
 
   const look = (): void => {
     const now = performance.now()
-    let settled = 0
+    letGo()
     // They were asked in this order, so they are late in this order.
     for (const { asked, at } of pending) {
-      if (!asked.isAnswered && at > now) break
-      settled++
-      if (asked.isAnswered) continue
+      if (at > now) break
       asked.isAnswered = true
       asked.onLate()
     }
-    pending.splice(0, settled)
+    letGo()
     if (pending.length > 0) timer?.refresh()
     else timer = undefined
   }
 
   return {
     add: (asked) => {
-      // What is answered in order leaves at once, so that a busy connection keeps a short list.
-      if (pending.length >= 64 && pending[0]!.asked.isAnswered) {
-        const open = pending.findIndex((entry) => !entry.asked.isAnswered)
-        pending.splice(0, open === -1 ? pending.length : open)
-      }
+      if (pending.length >= most) letGo()
       pending.push({ asked, at: performance.now() + after })
       // @effect-diagnostics-next-line globalTimers:off
       timer ??= setTimeout(look, Math.max(1, after / 8)).unref()

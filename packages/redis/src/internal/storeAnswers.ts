@@ -83,7 +83,7 @@ export const refusal = (
     case "conflict":
       return new StoreError.SeqConflict({ runId, expectedSeq: expectedSeq ?? 0, headSeq: answer[1] })
     case "session": {
-      const stored = answer[1] === "-" ? undefined : { stored: answer[1] as SessionId }
+      const stored = answer[1] === "*" ? undefined : { stored: answer[1] as SessionId }
       return new StoreError.SessionConflict({ runId, given: sessionId!, ...stored })
     }
     case "vocabulary": {

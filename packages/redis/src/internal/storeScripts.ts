@@ -4,9 +4,10 @@ import { Ending, SessionId } from "@throughline/core/Envelope"
 import type { VocabularyId } from "@throughline/core/Vocabulary"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import { lengthsOf } from "../RedisFrame.ts"
 import * as RedisKeys from "../RedisKeys.ts"
 import * as RedisScript from "../RedisScript.ts"
-import { readingLua, type StoreSettings, writingLua } from "./storeLua.ts"
+import * as storeLua from "./storeLua.ts"
 
 /** What every script on a run is told. */
 export interface OnRun {
@@ -19,7 +20,7 @@ const text = (value: number | string | undefined): string => (value === undefine
 
 /** A session and a vocabulary as a run's identity has them. */
 export const identityOf = (sessionId: string | undefined, vocabulary: VocabularyId): string =>
-  `${sessionId ?? "-"} ${vocabulary.version} ${JSON.stringify(vocabulary.name)}`
+  `${sessionId ?? "*"} ${vocabulary.version} ${JSON.stringify(vocabulary.name)}`
 
 export interface Identity {
   readonly generation: string
@@ -50,7 +51,7 @@ export const parseIdentity = (stored: string): Identity | undefined => {
   const match = identityPattern.exec(stored)
   const vocabulary = match === null ? undefined : parseVocabulary(match[3]!)
   if (match === null || vocabulary === undefined || !generationPattern.test(match[1]!)) return undefined
-  const sessionId = match[2] === "-" ? undefined : match[2]
+  const sessionId = match[2] === "*" ? undefined : match[2]
   if (sessionId !== undefined && !isSessionId(sessionId)) return undefined
   const identity = { generation: match[1]!, sessionId, vocabulary }
   lastIdentity = [stored, identity]
@@ -95,25 +96,26 @@ export interface Append extends OnRun {
   /** Milliseconds. */
   readonly leaseTtl: number | undefined
   readonly will: { readonly record: string; readonly ending: string } | undefined
-  readonly lengths: string
   readonly records: ReadonlyArray<string>
 }
 
 const appendArgs = (request: Append): Array<string> => {
-  const { ending, expectedSeq, leaseTtl, producer, records, will } = request
-  const hasOptions = ending !== undefined || expectedSeq !== undefined || leaseTtl !== undefined
+  const { ending, expectedSeq, generation, leaseTtl, producer, records, will } = request
+  const lengths = lengthsOf(records)
+  const isPlain =
+    lengths === "" && generation === "" && ending === undefined && expectedSeq === undefined && leaseTtl === undefined
   const args = [
-    request.runId,
     text(request.now),
-    request.generation,
     request.identity,
     text(producer?.id),
     text(producer?.epoch),
     text(producer?.number),
-    request.lengths,
-    hasOptions ? "1" : "",
+    isPlain ? "" : "1",
   ]
-  if (hasOptions) args.push(text(expectedSeq), text(ending), text(leaseTtl), text(will?.record), text(will?.ending))
+  if (!isPlain) {
+    args.push(lengths, generation, text(expectedSeq), text(ending), text(leaseTtl), text(will?.record))
+    args.push(text(will?.ending))
+  }
   for (const record of records) args.push(record)
   return args
 }
@@ -135,103 +137,101 @@ const Head = Schema.Tuple([
 ])
 export type Head = typeof Head.Type
 
-export const make = (settings: StoreSettings) => {
+export const make = (settings: storeLua.StoreSettings) => {
   const { prefix } = settings
   const keys = ({ runId }: OnRun) => [RedisKeys.run(prefix, runId), RedisKeys.events(prefix, runId)]
-  const writing = writingLua(settings)
+  const rare = storeLua.writingLua(settings)
+  const appending = storeLua.appendingLua(settings)
+  const isExpired = (ending: string): string => storeLua.isExpiredLua(settings, ending)
+  const sharedKey = (name: string): string => storeLua.sharedKey(settings, name)
   const trimmed = settings.eventsPerRun === undefined ? "" : ", 'f', 'tp'"
+
+  /** What of the identities, stored and given, a difference can be in. */
+  const differing = `local sid, vocabulary = string.match(string.sub(identity, 10), '^(%S+) (.*)$')
+  local givenSid, givenVocabulary = string.match(ARGV[2], '^(%S+) (.*)$')`
+
+  /** Answers a repeated append of the seqs from a to b. */
+  const repeated = `
+        a, b = tonumber(a), tonumber(b)
+        local kept, entry = math.max(a, tonumber(redis.call('HGET', KEYS[1], 'f'))), '-'
+        ${differing}
+        if b - a + 1 ~= n or (givenSid ~= '*' and givenSid ~= sid) then return { 'mismatch' } end
+        if kept <= b then
+          local stored = redis.call('XRANGE', KEYS[2], kept, b)
+          if #stored ~= b - kept + 1 then return { 'evicted' } end
+          for i = 1, #stored do
+            if stored[i][2][2] ~= ARGV[from + kept - a + i - 1] then return { 'mismatch' } end
+          end
+          entry = stored[1][2][4]
+        end
+        ${settings.rewritesRepeats ? "redis.call('HSET', KEYS[1], by, produced)" : ""}
+        return 'r ' .. string.format('%d %d', kept, a) .. ' ' .. entry .. ' ' .. identity`
 
   /**
    * Appends, or says why not: the checks are those of core's `AppendRules`, in its order.
    *
-   * ARGV: 3 generation of a new run, or '' to be told that it is new; 4 the rest of its identity, 5 producer or '', 6 epoch, 7 number, 8 lengths of the
-   * records, 9 '1' where five options follow: expected seq, ending, ms of the lease, will, the will's ending, '' for
-   * none; then the records
+   * ARGV: 2 the run's identity without its generation, 3 producer or '', 4 epoch, 5 number, 6 '1' where seven options
+   * follow, '' for none: lengths of the records, generation of a new run (none: to be told that it is new), expected seq,
+   * ending, ms of the lease, will, the will's ending; then the records
    */
   const append = RedisScript.make({
     name: "append",
-    lua: `${writing}
-local pid, FIRST, expected, ending, ttl, will = ARGV[5], 10, nil, nil, nil, nil
-if ARGV[9] ~= '' then
-  FIRST, expected, ttl = 15, tonumber(ARGV[10]), tonumber(ARGV[12])
-  ending, will = ARGV[11] ~= '' and ARGV[11], ARGV[13] ~= '' and ARGV[13]
+    lua: `${rare}${storeLua.nowLua}${storeLua.appendingVariables}
+local pid, expected, ttl, will, generation = ARGV[3], nil, nil, nil, ''
+recs, from = ARGV, 7
+if ARGV[6] ~= '' then
+  from, lengths, generation, expected, ttl = 14, ARGV[7], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[11])
+  ending, will = ARGV[10] ~= '' and ARGV[10], ARGV[12] ~= '' and ARGV[12]
 end
-local n = #ARGV - FIRST + 1
-local now = time()
-local h = redis.call('HMGET', KEYS[1], 'i', 'l', 'x', 'mx', 'ix', 'p:' .. pid${trimmed})
-local identity, last, isEnded = h[1], tonumber(h[2] or 0), h[3]
-if isExpired(isEnded, now) then
-  forget(sessionOf(identity), h[5])
-  identity, last, isEnded, h = false, 0, false, {}
+n = #ARGV - from + 1
+if pid ~= '' then by, state = 'p:' .. pid, ARGV[4] .. ' ' .. ARGV[5] end
+local h = redis.call('HMGET', KEYS[1], 'i', 'l', 'x', 'mx', 'ix', by or 'p:'${trimmed})
+if ${isExpired("h[3]")} then
+  identity = h[1]
+  rarely().forget(${storeLua.sessionLua}, h[5])
+  h = {}
 end
+local isEnded, produced = h[3], h[6]
+identity, last, largest, before, first, edge = h[1], tonumber(h[2] or 0), h[4], h[5], h[7], h[8]
 
--- what of identities differs, after the generation; asked for where they aren't the same text
-local function difference(given)
-  local sid, vocabulary = string.match(string.sub(identity, 10), '^(%S+) (.*)$')
-  local givenSid, givenVocabulary = string.match(given, '^(%S+) (.*)$')
-  if givenSid ~= '-' and givenSid ~= sid then return { 'session', sid } end
-  if givenVocabulary ~= vocabulary then return { 'vocabulary', vocabulary } end
-end
-
-local function repeated(a, b)
-  local first = tonumber(redis.call('HGET', KEYS[1], 'f'))
-  local kept, entry = math.max(a, first), '-'
-  local differs = difference(ARGV[4])
-  if b - a + 1 ~= n or (differs and differs[1] == 'session') then return { 'mismatch' } end
-  if kept <= b then
-    local stored = redis.call('XRANGE', KEYS[2], kept, b)
-    if #stored ~= b - kept + 1 then return { 'evicted' } end
-    for i = 1, #stored do
-      if stored[i][2][2] ~= ARGV[FIRST + kept - a + i - 1] then return { 'mismatch' } end
-    end
-    entry = stored[1][2][4]
-  end
-  ${settings.rewritesRepeats ? "redis.call('HSET', KEYS[1], 'p:' .. pid, h[6])" : ""}
-  return 'r ' .. string.format('%d %d', kept, a) .. ' ' .. entry .. ' ' .. identity
-end
-
-if pid ~= '' then
-  local epoch, number, before = tonumber(ARGV[6]), tonumber(ARGV[7]), 0
-  if h[6] then
-    local storedEpoch, storedNumber, a, b = string.match(h[6], '^(%d+) (%d+) (%d+) (%d+)$')
+if by then
+  local number, counted = tonumber(ARGV[5]), 0
+  if produced then
+    local epoch, storedEpoch, storedNumber, a, b = tonumber(ARGV[4]), string.match(produced, '^(%d+) (%d+) (%d+) (%d+)$')
     if not storedEpoch then return { 'producer' } end
     if epoch < tonumber(storedEpoch) then return { 'fenced', storedEpoch } end
     if epoch == tonumber(storedEpoch) then
-      before = tonumber(storedNumber)
-      if number == before then return repeated(tonumber(a), tonumber(b)) end
-      if number < before then return { 'stale', storedNumber } end
+      counted = tonumber(storedNumber)
+      if number == counted then ${repeated} end
+      if number < counted then return { 'stale', storedNumber } end
     end
   end
   if isEnded then return { 'ended', h[2], isEnded } end
-  if number ~= before + 1 then return { 'gap', before + 1 } end
+  if number ~= counted + 1 then return { 'gap', counted + 1 } end
 end
 if isEnded then return { 'ended', h[2], isEnded } end
 if expected and expected ~= last then return { 'conflict', h[2] or '0' } end
-if identity and string.sub(identity, 10) ~= ARGV[4] then
-  local differs = difference(ARGV[4])
-  if differs then return differs end
+if not identity then
+  if generation == '' then return { 'new' } end
+  identity = generation .. ' ' .. ARGV[2]
+  set = { 'z', '1', 'i', identity, 'f', '1', 'st', now }
+elseif string.sub(identity, 10) ~= ARGV[2] then
+  ${differing}
+  if givenSid ~= '*' and givenSid ~= sid then return { 'session', sid } end
+  if givenVocabulary ~= vocabulary then return { 'vocabulary', vocabulary } end
 end
 
-local set = {}
-if pid ~= '' then
-  set = { 'p:' .. pid, ARGV[6] .. ' ' .. ARGV[7] .. ' ' .. string.format('%d', last + 1) .. ' ' .. string.format('%d', last + n) }
-end
-if not identity then
-  if ARGV[3] == '' then return { 'new' } end
-  identity = ARGV[3] .. ' ' .. ARGV[4]
-  for _, field in ipairs({ 'z', '1', 'i', identity, 'f', '1', 'st', now }) do set[#set + 1] = field end
-end
-local version, expiry
 if ttl or ending then
   local lease = redis.call('HMGET', KEYS[1], 'lv', 'le')
   version, expiry = tonumber(lease[1] or 0), lease[2]
   if ttl then
-    version, expiry = version + 1, now + ttl
+    version, expiry, set = version + 1, now + ttl, set or {}
     for _, field in ipairs({ 'lv', version, 'le', expiry }) do set[#set + 1] = field end
-    if will then for _, field in ipairs({ 'w', will, 'we', ARGV[14] }) do set[#set + 1] = field end end
+    if will then for _, field in ipairs({ 'w', will, 'we', ARGV[13] }) do set[#set + 1] = field end end
   end
 end
-return write(now, identity, last, h[4], h[5], h[7] or 1, h[8], ARGV, FIRST, n, ARGV[8], ending, set, version, expiry)
+${appending}
+return answer
 `,
     keys,
     args: appendArgs,
@@ -248,25 +248,25 @@ return write(now, identity, last, h[4], h[5], h[7] or 1, h[8], ARGV, FIRST, n, A
     ]),
   })
 
-  /** ARGV: 3 lease version, 4 expected seq. Answers with the will's record beside what was stored. */
+  /** ARGV: 2 lease version, 3 expected seq. Answers with the will's record beside what was stored. */
   const appendWill = RedisScript.make({
     name: "appendWill",
-    lua: `${writing}
-local now = time()
+    lua: `${rare}${storeLua.nowLua}${storeLua.appendingVariables}
 local h = redis.call('HMGET', KEYS[1], 'i', 'l', 'x', 'mx', 'ix', 'lv', 'le', 'w', 'we', 'f', 'tp')
-if not h[1] or isExpired(h[3], now) then return { 'noLease' } end
+if not h[1] or ${isExpired("h[3]")} then return { 'noLease' } end
 if h[3] then return { 'ended', h[2], h[3] } end
 if not h[7] then return { 'noLease' } end
-if tonumber(ARGV[3]) ~= tonumber(h[6]) then return { 'renewed' } end
+if tonumber(ARGV[2]) ~= tonumber(h[6]) then return { 'renewed' } end
 if tonumber(h[7]) > tonumber(now) then return { 'notExpired' } end
-if tonumber(ARGV[4]) ~= tonumber(h[2]) then return { 'conflict', h[2] } end
+if tonumber(ARGV[3]) ~= tonumber(h[2]) then return { 'conflict', h[2] } end
 if not h[8] then return { 'noWill' } end
-local answer = write(now, h[1], tonumber(h[2]), h[4], h[5], h[10], h[11], { h[8] }, 1, 1, '', h[9], {}, tonumber(h[6]), h[7])
-return type(answer) == 'table' and answer or { 'stored', answer, h[8] }
+identity, last, largest, before, first, edge = h[1], tonumber(h[2]), h[4], h[5], h[10], h[11]
+recs, ending, version, expiry = { h[8] }, h[9], tonumber(h[6]), h[7]
+${appending}
+return { 'stored', answer, h[8] }
 `,
     keys,
     args: (request: OnRun & { readonly leaseVersion: number; readonly expectedSeq: number }) => [
-      request.runId,
       text(request.now),
       String(request.leaseVersion),
       String(request.expectedSeq),
@@ -280,18 +280,19 @@ return type(answer) == 'table' and answer or { 'stored', answer, h[8] }
     ]),
   })
 
-  /** Ends a run that is abandoned. ARGV: 3 ms that it must have been idle, 4 record, 5 ending. */
+  /** Ends a run that is abandoned. ARGV: 2 ms that it must have been idle, 3 record, 4 ending. */
   const endAbandoned = RedisScript.make({
     name: "endAbandoned",
-    lua: `${writing}
-local now = time()
+    lua: `${rare}${storeLua.nowLua}${storeLua.appendingVariables}
 local h = redis.call('HMGET', KEYS[1], 'i', 'l', 'x', 'mx', 'ix', 'lv', 'at', 'f', 'tp')
-if not h[1] or h[3] or tonumber(h[6] or 0) > 0 or tonumber(h[7]) > now - tonumber(ARGV[3]) then return { 'alive' } end
-return write(now, h[1], tonumber(h[2]), h[4], h[5], h[8], h[9], ARGV, 4, 1, '', ARGV[5], {}, 0, nil)
+if not h[1] or h[3] or tonumber(h[6] or 0) > 0 or tonumber(h[7]) > now - tonumber(ARGV[2]) then return { 'alive' } end
+identity, last, largest, before, first, edge = h[1], tonumber(h[2]), h[4], h[5], h[8], h[9]
+recs, from, ending = ARGV, 3, ARGV[4]
+${appending}
+return answer
 `,
     keys,
     args: (request: OnRun & { readonly idleFor: number; readonly record: string; readonly ending: string }) => [
-      request.runId,
       text(request.now),
       String(request.idleFor),
       request.record,
@@ -300,19 +301,18 @@ return write(now, h[1], tonumber(h[2]), h[4], h[5], h[8], h[9], ARGV, 4, 1, '', 
     reply: Schema.Union([Schema.String, Evicted, Schema.Tuple([Schema.Literal("alive")])]),
   })
 
-  /** Extends the lease of an open run. ARGV: 3 ms, 4 will or '', 5 its ending. Answers whether the run is open. */
+  /** Extends the lease of an open run. ARGV: 2 ms, 3 will or '', 4 its ending. Answers whether the run is open. */
   const renew = RedisScript.make({
     name: "renew",
-    lua: `${writing}
+    lua: `${storeLua.nowLua}
 local h = redis.call('HMGET', KEYS[1], 'i', 'x', 'lv')
 if not h[1] or h[2] then return 0 end
-redis.call('HSET', KEYS[1], 'lv', tonumber(h[3] or 0) + 1, 'le', time() + tonumber(ARGV[3]))
-if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'w', ARGV[4], 'we', ARGV[5]) end
+redis.call('HSET', KEYS[1], 'lv', tonumber(h[3] or 0) + 1, 'le', now + tonumber(ARGV[2]))
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'w', ARGV[3], 'we', ARGV[4]) end
 return 1
 `,
     keys,
     args: (request: OnRun & Pick<Append, "will"> & { readonly leaseTtl: number }) => [
-      request.runId,
       text(request.now),
       String(request.leaseTtl),
       text(request.will?.record),
@@ -324,56 +324,63 @@ return 1
   /** Removes a run and its place in every index. Answers whether there was one. */
   const remove = RedisScript.make({
     name: "remove",
-    lua: `${writing}
-local now = time()
-local h = redis.call('HMGET', KEYS[1], 'i', 'x', 'ix')
-if h[1] then
-  local old = isExpired(h[2], now)
-  forget(sessionOf(h[1]), h[3])
+    lua: `${rare}${storeLua.nowLua}
+local rare, h = rarely(), redis.call('HMGET', KEYS[1], 'i', 'x', 'ix')
+local identity = h[1]
+if identity then
+  local old = ${isExpired("h[2]")}
+  rare.forget(${storeLua.sessionLua}, h[3])
   return old and 0 or 1
 end
-local left = remains(now)
-local isEvicted = not left and (redis.call('EXISTS', KEYS[2]) == 1 or redis.call('ZSCORE', P .. 'runs', RUN))
-if left or isEvicted then forget(left and left[1] or '-', left and left[2] or '-') end
+local left = rare.remains(now)
+local isEvicted = not left and (redis.call('EXISTS', KEYS[2]) == 1 or redis.call('ZSCORE', ${sharedKey("runs")}, ${storeLua.runLua(settings)}))
+if left or isEvicted then rare.forget(left and left[1] or '*', left and left[2] or '-') end
 return isEvicted and 1 or 0
 `,
     keys,
-    args: (request: OnRun) => [request.runId, text(request.now)],
+    args: (request: OnRun) => [text(request.now)],
     reply: Schema.Literals([0, 1]),
   })
 
   /** Removes what is left of a run that ended longer ago than its age; answers whether it did. */
   const expire = RedisScript.make({
     name: "expire",
-    lua: `${writing}
-local now = time()
-local h = redis.call('HMGET', KEYS[1], 'i', 'x', 'ix')
-if h[1] then
-  if not isExpired(h[2], now) then return 0 end
-  forget(sessionOf(h[1]), h[3])
+    lua: `${rare}${storeLua.nowLua}
+local rare, h = rarely(), redis.call('HMGET', KEYS[1], 'i', 'x', 'ix')
+local identity = h[1]
+if identity then
+  if not ${isExpired("h[2]")} then return 0 end
+  rare.forget(${storeLua.sessionLua}, h[3])
 else
-  local left = remains(now)
-  forget(left and left[1] or '-', left and left[2] or '-')
+  local left = rare.remains(now)
+  rare.forget(left and left[1] or '*', left and left[2] or '-')
 end
 return 1
 `,
     keys,
-    args: (request: OnRun) => [request.runId, text(request.now)],
+    args: (request: OnRun) => [text(request.now)],
     reply: Schema.Literals([0, 1]),
   })
 
   /** Takes a bounded number of entries of removed runs out of the index; answers how many runs are left to do. */
   const reclaim = RedisScript.make({
     name: "reclaim",
-    lua: `${writing}
-local entry, sid = string.match(redis.call('SPOP', P .. 'removed') or '', '^(%S+) (%S+)$')
-if entry then unindex(sid, entry, 500) end
-return redis.call('SCARD', P .. 'removed')
+    lua: `${rare}
+local entry, sid = string.match(redis.call('SPOP', KEYS[1]) or '', '^(%S+) (%S+)$')
+if entry then rarely().unindex(sid, entry, 500) end
+return redis.call('SCARD', KEYS[1])
 `,
     keys: () => [RedisKeys.removed(prefix)],
     args: () => [],
     reply: Schema.Int,
   })
+
+  const expiredPage =
+    settings.ageAfterEnd === undefined
+      ? ""
+      : `if h[5] then ${storeLua.nowLua}
+  if tonumber(h[7]) + ${settings.ageAfterEnd} <= tonumber(now) then return { 'unknown' } end
+end`
 
   /**
    * A run's head and a page after a seq: ids and records, one after the other. What is no record of ours is `""`.
@@ -381,25 +388,27 @@ return redis.call('SCARD', P .. 'removed')
    * The page is bounded by bytes before it is read: the head knows the largest record. Where one is much larger than the
    * rest, the range is read in parts.
    *
-   * ARGV: 3 after, 4 limit, 5 bytes
+   * ARGV: 2 after, 3 limit, 4 bytes
    */
   const read = RedisScript.make({
     name: "read",
     readOnly: true,
-    lua: `${readingLua(settings)}
+    lua: `
 local h = redis.call('HMGET', KEYS[1], 'z', 'i', 'f', 'l', 'x', 'st', 'at', 'lv', 'le', 'mx')
 if not h[2] then
+  local RUN = ${storeLua.runLua(settings)}
   if redis.call('EXISTS', KEYS[2]) == 1 then return { 'evicted' } end
-  if not redis.call('ZSCORE', P .. 'runs', RUN) then return { 'unknown' } end
-  local expires = string.match(redis.call('HGET', P .. 'remains', RUN) or '', '^(%d+)')
-  if expires and tonumber(expires) <= tonumber(time()) then return { 'unknown' } end
+  if not redis.call('ZSCORE', ${sharedKey("runs")}, RUN) then return { 'unknown' } end
+  local expires = string.match(redis.call('HGET', ${sharedKey("remains")}, RUN) or '', '^(%d+)')
+  ${storeLua.nowLua}
+  if expires and tonumber(expires) <= tonumber(now) then return { 'unknown' } end
   return { 'evicted' }
 end
-if h[5] and AGE and tonumber(h[7]) + AGE <= tonumber(time()) then return { 'unknown' } end
+${expiredPage}
 local largest = tonumber(h[10] or 1)
 h[10] = h[9] and redis.call('HEXISTS', KEYS[1], 'w') or 0
 local page, size = {}, 0
-local seq, left, room = tonumber(ARGV[3]) + 1, tonumber(ARGV[4]), tonumber(ARGV[5])
+local seq, left, room = tonumber(ARGV[2]) + 1, tonumber(ARGV[3]), tonumber(ARGV[4])
 if seq > tonumber(h[4]) or seq < tonumber(h[3]) then left = 0 end
 while left > 0 do
   local fits = math.floor(room / largest)
@@ -421,7 +430,6 @@ return { 'run', h, page }
 `,
     keys,
     args: (request: OnRun & { readonly after: number; readonly limit: number; readonly maxBytes: number }) => [
-      request.runId,
       text(request.now),
       String(request.after),
       String(request.limit),

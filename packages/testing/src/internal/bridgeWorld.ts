@@ -79,7 +79,7 @@ export interface AppendSeen {
 export interface Probe {
   readonly appends: Array<AppendSeen>
   readonly renewals: Array<{ readonly at: number; readonly runIds: ReadonlyArray<Envelope.RunId> }>
-  /** Frames by room, as they were handed to the live path. */
+  /** Frames by room, as they were handed to the live path, or as the store said that it had published them. */
   readonly published: Map<string, Array<Envelope.Frame>>
   /** Frames that were not readable when they were published. */
   readonly early: Array<Envelope.Frame>
@@ -125,6 +125,12 @@ const probed = (probe: Probe, truth: Context.Context<Below>, troubled: Context.C
       probe.calls++
       return call
     })
+  const note = (rooms: ReadonlyArray<Envelope.Room>, frames: ReadonlyArray<Envelope.Frame>): void => {
+    for (const room of rooms) {
+      const name = Envelope.roomName(room)
+      probe.published.set(name, [...(probe.published.get(name) ?? []), ...frames])
+    }
+  }
   return Context.make(EventStore, {
     ...store,
     append: (request) =>
@@ -133,7 +139,12 @@ const probed = (probe: Probe, truth: Context.Context<Below>, troubled: Context.C
         probe.appends.push(seen)
         return called(picky(request, treat(request, store.append(request)))).pipe(
           Effect.tapError((error) => Effect.sync(() => (seen.answer = error._tag))),
-          Effect.tap(() => Effect.sync(() => (seen.answer = "stored"))),
+          Effect.tap(({ frames, published }) =>
+            Effect.sync(() => {
+              seen.answer = "stored"
+              note(published, frames)
+            }),
+          ),
         )
       }),
     producer: (runId, producerId) => called(store.producer(runId, producerId)),
@@ -147,10 +158,7 @@ const probed = (probe: Probe, truth: Context.Context<Below>, troubled: Context.C
       ...adapter,
       publish: Effect.fnUntraced(function* (rooms, frames) {
         for (const frame of frames) if (!(yield* isStored(frame))) probe.early.push(frame)
-        for (const room of rooms) {
-          const name = Envelope.roomName(room)
-          probe.published.set(name, [...(probe.published.get(name) ?? []), ...frames])
-        }
+        note(rooms, frames)
         yield* called(adapter.publish(rooms, frames))
       }),
     }),

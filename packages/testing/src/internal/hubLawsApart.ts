@@ -165,7 +165,7 @@ export const nothingLeft: HubLaw = Law.make({
   history: Arbitrary.Constant({ rounds }),
   runs: 1,
   fixed: true,
-  hangsAfter: 55_000,
+  hangsAfter: 200_000,
   property: Effect.fnUntraced(function* () {
     let fibers = 0
     const counted = Effect.provideService(Metric.FiberRuntimeMetrics, {

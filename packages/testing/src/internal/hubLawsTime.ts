@@ -306,8 +306,8 @@ export const outlasts: HubLaw = Law.make({
       [1, "hang"],
     ]),
     seconds: Generator.frequency([
-      [2, Generator.int(1, 90)],
-      [1, Generator.int(200, 400)],
+      [3, Generator.int(1, 90)],
+      [2, Generator.int(200, 400)],
     ]),
     stored: Generator.int(0, 20),
     /** Whether it goes down before the readers come, or once they have caught up. */

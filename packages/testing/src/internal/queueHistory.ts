@@ -77,8 +77,19 @@ const pairs = [1, 2, 3, 4, 5, 6, 7, 8].flatMap((capacity) =>
 export const setup: Arbitrary.Arbitrary<QueueSetup> = Arbitrary.map(
   Arbitrary.all({
     pair: evenly(pairs),
-    overflow: evenly(["dropNonTerminal", "dropProgress", "summarize", "failSubscriber", "summarize"]),
-    summaryBytes: evenly([256 * 1024, 0, 1500, 3000, 6000]),
+    overflow: Generator.weighted([
+      [2, "dropNonTerminal"],
+      [2, "dropProgress"],
+      [5, "summarize"],
+      [3, "failSubscriber"],
+    ]),
+    summaryBytes: Generator.weighted([
+      [3, 256 * 1024],
+      [1, 0],
+      [1, 1500],
+      [1, 3000],
+      [1, 6000],
+    ]),
   }),
   ({ pair, ...rest }) => ({ ...pair, ...rest }),
 )
@@ -111,6 +122,12 @@ export const frameShape: Arbitrary.Arbitrary<FrameShape> = Arbitrary.all({
 const offer = (minLength: number, maxLength: number): Arbitrary.Arbitrary<Command> =>
   Arbitrary.map(Arbitrary.array(frameShape, { minLength, maxLength }), (frames): Command => ({ _tag: "Offer", frames }))
 
+/** Pieces of one text, as a model says it: what a summary is for. */
+const burst: Arbitrary.Arbitrary<Command> = Arbitrary.map(
+  Arbitrary.array(frameShape, { minLength: 2, maxLength: 20 }),
+  (frames): Command => ({ _tag: "Offer", frames: frames.map((frame) => ({ ...frame, what: "a", run: 0 })) }),
+)
+
 const gap: Arbitrary.Arbitrary<Command> = Arbitrary.map(
   Arbitrary.all({ reason: evenly(["overflow", "reconnected"]), counted: evenly([0, 0, 3]) }),
   (fields): Command => ({ _tag: "Gap", ...fields }),
@@ -134,6 +151,7 @@ export const countedNotice = (counted: number): OverflowNotice | undefined =>
 const command: Arbitrary.Arbitrary<Command> = Generator.frequency<Command>([
   [4, offer(1, 1)],
   [3, offer(2, 20)],
+  [1, burst],
   [1, gap],
   [2, Arbitrary.Constant<Command>({ _tag: "Take" })],
   [1, Arbitrary.Constant<Command>({ _tag: "Wait" })],
