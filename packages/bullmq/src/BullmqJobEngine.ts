@@ -58,6 +58,7 @@ import * as list from "./internal/list.ts"
 import * as lua from "./internal/lua.ts"
 import * as news from "./internal/news.ts"
 import { type Guard, Queues } from "./internal/queues.ts"
+import { onRealTime } from "./internal/realTime.ts"
 import * as scripts from "./internal/scripts.ts"
 import { longestWait, Work } from "./internal/work.ts"
 
@@ -146,6 +147,7 @@ export const make = Effect.fnUntraced(function* (
     return yield* invalid("lockDuration and stalledInterval must be positive")
 
   const random = yield* SecureRandom
+  const clock = yield* Clock.Clock
   const redis = Context.get(yield* IoRedis.make(options), IoRedis.IoRedis)
   yield* checkVersion(redis)
   const bullmqScripts = lua.captureScripts(redis.client)
@@ -164,26 +166,21 @@ export const make = Effect.fnUntraced(function* (
     try: () => Queues.make(connection, scope, scripts.enqueueLua(bullmqScripts)),
     catch: failures.redisFailed("connect"),
   })
-  const told = yield* news.make(yield* redis.connect, redis, script, root)
+  const told = yield* news.make(yield* redis.connect, redis, script, root, clock)
   const ownGeneration = yield* AppendRules.makeGeneration(random)
   const processId = yield* AppendRules.makeGeneration(random)
-  const listJobs = list.make(redis, script, root)
+  const listJobs = list.make(redis, script, root, clock)
   let work: Work | undefined
 
   // BullMQ's commands have no timeout; while this one is not answered in time, the connection is made anew and they fail.
-  yield* Effect.forkScoped(
-    Effect.repeat(Effect.ignore(redis.send("PING", [])), Schedule.spaced(Duration.millis(commandTimeout))),
-  )
-  const sweep = Effect.flatMap(Clock.currentTimeMillis, (now) => redis.run(script.sweep, { now, limit: 500 }))
-  yield* Effect.forkScoped(
-    Effect.repeat(
-      Effect.ignore(Effect.repeat(sweep, { until: (swept) => swept < 500 })),
-      Schedule.jittered(Schedule.spaced("30 seconds")),
-    ),
-  )
+  const ping = Effect.ignore(redis.send("PING", []))
+  yield* Effect.forkScoped(onRealTime(Effect.repeat(ping, Schedule.spaced(Duration.millis(commandTimeout)))))
+  const sweep = Effect.flatMap(clock.currentTimeMillis, (now) => redis.run(script.sweep, { now, limit: 500 }))
+  const sweepAll = Effect.ignore(Effect.repeat(sweep, { until: (swept) => swept < 500 }))
+  yield* Effect.forkScoped(onRealTime(Effect.repeat(sweepAll, Schedule.jittered(Schedule.spaced("30 seconds")))))
 
   const add = Effect.fnUntraced(function* (jobs: ReadonlyArray<NewJob>, guard: Guard) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* clock.currentTimeMillis
     return yield* Effect.tryPromise({ try: () => queues.add(jobs, guard, now), catch: failures.enqueueFailed })
   })
   const enqueue: JobEngine["Service"]["enqueue"] = ({ jobs, maxWaiting }) =>
@@ -206,7 +203,7 @@ export const make = Effect.fnUntraced(function* (
     })
 
   const readJob = Effect.fnUntraced(function* (id: JobId) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* clock.currentTimeMillis
     const [found] = yield* Effect.mapError(
       redis.run(script.read, { now, jobs: [{ name: "", id }] }),
       failures.engineFailed("read a job"),
@@ -216,7 +213,7 @@ export const make = Effect.fnUntraced(function* (
 
   const get: JobEngine["Service"]["get"] = Effect.fnUntraced(function* (id) {
     const job = yield* readJob(id)
-    return job !== undefined && isKept(job, yield* Clock.currentTimeMillis) ? Option.some(job) : Option.none()
+    return job !== undefined && isKept(job, yield* clock.currentTimeMillis) ? Option.some(job) : Option.none()
   })
 
   const awaitSettled: JobEngine["Service"]["awaitSettled"] = (id) =>
@@ -234,14 +231,14 @@ export const make = Effect.fnUntraced(function* (
     )
 
   const cancel: JobEngine["Service"]["cancel"] = Effect.fnUntraced(function* (id) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* clock.currentTimeMillis
     const answer = yield* Effect.mapError(redis.run(script.cancel, { id, now }), failures.engineFailed("cancel a job"))
     if (answer === "unknown") return yield* new JobError.JobUnknown({ id })
     return answer
   })
 
   const onDead = Effect.fnUntraced(function* (id: JobId, operation: string, what: "retryDead" | "removeDead") {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* clock.currentTimeMillis
     const answer = yield* Effect.mapError(redis.run(script[what], { id, now }), failures.engineFailed(operation))
     const [outcome, detail = "", holder = ""] = answer
     if (outcome === "unknown") return yield* new JobError.JobUnknown({ id })
@@ -298,7 +295,7 @@ export const make = Effect.fnUntraced(function* (
       commands: redis,
       scripts: script,
       queues,
-      news: told,
+      clock,
       root,
       lockDuration,
       stalledInterval,
@@ -357,7 +354,7 @@ export const make = Effect.fnUntraced(function* (
       return refused === undefined ? yield* listJobs(request) : yield* refused
     }),
     counts: Effect.gen(function* () {
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* clock.currentTimeMillis
       const names = yield* Effect.mapError(redis.run(script.counts, { now }), failures.engineFailed("count jobs"))
       const counts: Array<JobCount> = []
       for (const [name, values] of names) {

@@ -9,7 +9,7 @@ import type { EngineFailed } from "@throughline/core/JobError"
 import { JobId, type JobRecord, type JobState } from "@throughline/core/JobRecord"
 import type { Commands } from "@throughline/redis/IoRedis"
 import { RedisFailed, Unexpected } from "@throughline/redis/RedisFailed"
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -88,7 +88,7 @@ const decoded = <A>(command: string, result: Result.Result<A, Schema.SchemaError
     ? Effect.succeed(result.success)
     : Effect.fail(new RedisFailed({ command, reason: new Unexpected({ problem: result.failure.message }) }))
 
-export const make = (commands: Commands, scripts: Scripts, root: string) => {
+export const make = (commands: Commands, scripts: Scripts, root: string, clock: Clock.Clock) => {
   const texts = (command: string, args: ReadonlyArray<string>) =>
     Effect.flatMap(commands.send(command, args), (reply) => decoded(command, decodeTexts(reply)))
 
@@ -130,7 +130,7 @@ export const make = (commands: Commands, scripts: Scripts, root: string) => {
         }
         const jobs = smallest.take()
         if (jobs.length === 0) return listed
-        const now = yield* Clock.currentTimeMillis
+        const now = yield* clock.currentTimeMillis
         for (const found of yield* commands.run(scripts.read, { now, jobs })) {
           if ((state !== undefined && found[2] !== state) || !isOurs(found)) continue
           listed.push(yield* readable(found))

@@ -5,6 +5,9 @@
  * after them, so that the results log, the time a record is kept and a cancellation are in one step with what BullMQ does.
  * Others are kept as text: they are functions of this package's own scripts.
  *
+ * A ready job's score in `P:NAME:prioritized` is its priority times 2^32, as in BullMQ, plus the time when it became ready in
+ * seconds. Where BullMQ's Lua counts up instead, ours puts the job in its place after it.
+ *
  * Everything is in one hash slot: the prefix is a hash tag.
  *
  * | key | type | holds |
@@ -98,6 +101,14 @@ local function stateOf(base, id, now)
   if call('LPOS', base .. 'wait', id) or call('LPOS', base .. 'paused', id) then return 'waiting' end
   return 'unknown'
 end
+-- Where a job is among the ready ones: by its priority, then by when it became ready (in seconds, to the ms), then by its id.
+-- BullMQ counts instead; it takes the lowest score of a priority all the same.
+local function place(base, id)
+  local values = call('HMGET', base .. id, 'priority', 'tl:readyAt')
+  if not values[2] then return end
+  local seconds = math.min(math.max(tonumber(values[2]) / 1000, 0), 4294967295)
+  call('ZADD', base .. 'prioritized', 'XX', tonumber(values[1]) * 4294967296 + seconds, id)
+end
 local function fieldsOf(base, id)
   return call('HMGET', base .. id, ${jobFields.map((field) => `'${field}'`).join(", ")})
 end
@@ -134,16 +145,30 @@ end
 return answer
 `
 
-const unlessCancelled =
-  (jobKey: string) =>
-  (lua: string): string =>
-    `if redis.call('HEXISTS', ${jobKey}, 'tl:cancel') == 1 then return ${cancelAsked} end\n${lua}`
+const aroundDelayed = (lua: string): string =>
+  `if redis.call('HEXISTS', KEYS[5], 'tl:cancel') == 1 then return ${cancelAsked} end\n${lua}`
+
+/** A retry at once. BullMQ would bring delayed jobs along, to the places that it counts: it is told of no delayed jobs. */
+const aroundRetry = (lua: string): string => `${sharedLua}${functionLua("retry", lua)}
+if call('HEXISTS', KEYS[4], 'tl:cancel') == 1 then return ${cancelAsked} end
+KEYS[7] = KEYS[7] .. ':none'
+local answer = retry(KEYS, ARGV)
+if answer >= 0 then place(ARGV[1], ARGV[4]) end
+return answer
+`
+
+const aroundGivenBack = (lua: string): string => `${sharedLua}${functionLua("giveBack", lua)}
+if call('HEXISTS', ARGV[3], 'tl:cancel') == 1 then return ${cancelAsked} end
+local answer = giveBack(KEYS, ARGV)
+if answer >= 0 then place(string.sub(ARGV[3], 1, -#ARGV[1] - 1), ARGV[1]) end
+return answer
+`
 
 const around: Readonly<Record<string, (lua: string) => string>> = {
   moveToFinished: aroundFinished,
-  moveToDelayed: unlessCancelled("KEYS[5]"),
-  retryJob: unlessCancelled("KEYS[4]"),
-  moveJobFromActiveToWait: unlessCancelled("ARGV[3]"),
+  moveToDelayed: aroundDelayed,
+  retryJob: aroundRetry,
+  moveJobFromActiveToWait: aroundGivenBack,
 }
 
 /**

@@ -6,12 +6,13 @@
  */
 import type { Commands, Connection } from "@throughline/redis/IoRedis"
 import type { RedisFailed } from "@throughline/redis/RedisFailed"
-import * as Clock from "effect/Clock"
+import type * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { redisFailed } from "./failures.ts"
 import type { Scripts } from "./scripts.ts"
+import { onRealTime } from "./realTime.ts"
 import { Signal } from "./signal.ts"
 
 /** Ids asked for in one script. */
@@ -62,6 +63,7 @@ export const make = Effect.fnUntraced(function* (
   commands: Commands,
   scripts: Scripts,
   root: string,
+  clock: Clock.Clock,
 ): Effect.fn.Return<News, RedisFailed, Scope.Scope> {
   const news = new News()
   const { client } = subscriber
@@ -85,12 +87,14 @@ export const make = Effect.fnUntraced(function* (
     news.results.notify()
     const { ids } = news
     for (let from = 0; from < ids.length; from += chunk) {
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* clock.currentTimeMillis
       const settled = yield* commands.run(scripts.settledOf, { now, ids: ids.slice(from, from + chunk) })
       for (const id of settled) news.settled(id)
     }
   })
   // While Redis is away there is nothing to look at; the next look comes.
-  yield* Effect.forkScoped(Effect.repeat(Effect.ignore(look), Schedule.jittered(Schedule.spaced("5 seconds"))))
+  yield* Effect.forkScoped(
+    onRealTime(Effect.repeat(Effect.ignore(look), Schedule.jittered(Schedule.spaced("5 seconds")))),
+  )
   return news
 })

@@ -172,7 +172,9 @@ class Intake extends RedisQueueBackend {
     const transaction = recorder(sent)
     for (const { jobData, jobId, parentKeyOpts, queueName } of entries) {
       const { keys } = this.#queues.backendOf(queueName)
-      await this.addJobToTransaction(transaction, jobData, jobId, parentKeyOpts, keys)
+      // BullMQ takes the time 0 for none.
+      const timed = { ...jobData, timestamp: this.#now }
+      await this.addJobToTransaction(transaction, timed, jobId, parentKeyOpts, keys)
     }
     const args: Array<unknown> = [this.#queues.scope.root + "::names", this.#queues.scope.root, ...this.#guard]
     for (const [index, [command, given]] of sent.entries()) {

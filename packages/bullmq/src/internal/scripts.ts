@@ -100,6 +100,7 @@ for i = 5, #ARGV, 10 do
   else
     call('HSET', base .. id, 'tl', ARGV[i + 7], 'tl:readyAt', ARGV[i + 9])
     if ARGV[i + 8] ~= '' then call('HSET', base .. id, 'tl:more', ARGV[i + 8]) end
+    place(base, id)
     answer[#answer + 1] = '+' .. id
   end
 end
@@ -111,6 +112,32 @@ interface Claimable {
   readonly name: string
   readonly limit: number
 }
+
+/** A job that is in none of BullMQ's lists, after its crash was counted: ready again, dead, or cancelled. */
+const crashedLua = `
+local function crashed(root, name, id, now, tooMany, max)
+  local base = root .. ':' .. name .. ':'
+  local values = call('HMGET', base .. id, 'priority', 'stc', 'tl', 'tl:failures', 'tl:cancel')
+  local kept = cjson.decode(values[3])
+  local failures = values[4] or '[]'
+  local failed = #cjson.decode(failures)
+  if values[5] then
+    conclude(root, name, id, now, 'cancelled', 'cancelled', failed, '', kept.keepResult, max)
+    return 'cancelled'
+  end
+  if tonumber(values[2]) < tonumber(tooMany) then
+    call('ZADD', base .. 'prioritized', tonumber(values[1]) * 4294967296, id)
+    place(base, id)
+    return 'waiting'
+  end
+  local failure = '{"_tag":"WorkerCrashed","at":' .. now .. ',"crashes":' .. values[2] .. '}'
+  local all = failed == 0 and '[' .. failure .. ']' or string.sub(failures, 1, -2) .. ',' .. failure .. ']'
+  call('HSET', base .. id, 'tl:failures', all)
+  local reason = 'WorkerCrashed: ' .. values[2] .. ' times'
+  conclude(root, name, id, now, reason, 'dead', failed + 1, failure, kept.keepDead, max)
+  return 'dead'
+end
+`
 
 export interface ClaimRequest {
   readonly now: number
@@ -133,6 +160,9 @@ export interface Held {
 
 /** What became of a lock: `held`; `cancel`: held, and its job is to stop; `lost`. */
 const Renewed = Schema.Literals(["held", "cancel", "lost"])
+
+/** Delayed jobs of one name that are made ready in one script, at most; more are in the next. */
+const mostPromoted = 1000
 
 export const make = ({ maxResults, root }: Scope, bullmq: ReadonlyMap<string, string>) => {
   const lua = (name: string): string => bullmq.get(name)!
@@ -168,46 +198,52 @@ for i = 7, #ARGV, 2 do
   local base = root .. ':' .. ARGV[i] .. ':'
   queues[#queues + 1] = { name = ARGV[i], base = base, left = tonumber(ARGV[i + 1]),
     keys = { base .. 'wait', base .. 'active', base .. 'prioritized', base .. 'events', base .. 'stalled', base .. 'limiter',
-      base .. 'delayed', base .. 'paused', base .. 'meta', base .. 'pc', base .. 'marker' } }
+      base .. 'none', base .. 'paused', base .. 'meta', base .. 'pc', base .. 'marker' } }
   if ARGV[6] ~= '' then
     for _, id in ipairs(call('LRANGE', base .. 'active', 0, -1)) do
       local held = call('GET', base .. id .. ':lock')
       if held and abandoned[string.match(held, '^(.*):')] then
         giveBack({ base .. 'active', base .. 'wait', base .. 'stalled', base .. 'paused', base .. 'meta', base .. 'limiter',
           base .. 'prioritized', base .. 'marker', base .. 'events' }, { id, held, base .. id })
+        place(base, id)
       end
     end
   end
 end
+-- Makes the delayed jobs ready whose time has come. BullMQ would count their places; so it is told of no delayed jobs.
+local function promote(base)
+  local due = call('ZRANGEBYSCORE', base .. 'delayed', '-inf', (tonumber(now) + 1) * 4096 - 1, 'LIMIT', 0, ${mostPromoted})
+  for _, id in ipairs(due) do
+    call('ZREM', base .. 'delayed', id)
+    call('ZADD', base .. 'prioritized', (tonumber(call('HGET', base .. id, 'priority') or 0) or 0) * 4294967296, id)
+    place(base, id)
+    call('HSET', base .. id, 'delay', '0')
+    call('XADD', base .. 'events', '*', 'event', 'waiting', 'jobId', id, 'prev', 'delayed')
+  end
+  if #due > 0 then call('ZADD', base .. 'marker', 0, '0') end
+  return #due
+end
 -- The place in the order of the job that a queue would give: priority, ready at, id.
 local function peek(queue)
   local base = queue.base
-  queue.rank = nil
   local wait = call('LINDEX', base .. 'wait', -1)
   if wait then
-    queue.rank, queue.ready, queue.id = 0, 0, wait
+    queue.rank, queue.id = 0, wait
     return
   end
-  local function offer(id)
-    local values = call('HMGET', base .. id, 'priority', 'tl:readyAt')
-    local rank, ready = tonumber(values[1] or 0) or 0, tonumber(values[2] or 0) or 0
-    if not queue.rank or rank < queue.rank or (rank == queue.rank and ready < queue.ready) then
-      queue.rank, queue.ready, queue.id = rank, ready, id
-    end
-  end
-  local first = call('ZRANGE', base .. 'prioritized', 0, 0)[1]
-  if first then offer(first) end
-  local due = call('ZRANGEBYSCORE', base .. 'delayed', 0, (tonumber(now) + 1) * 4096 - 1, 'LIMIT', 0, 1)[1]
-  if due then offer(due) end
+  local first = call('ZRANGE', base .. 'prioritized', 0, 0, 'WITHSCORES')
+  queue.id, queue.rank = first[1], tonumber(first[2])
 end
 local function before(a, b)
   if a.rank ~= b.rank then return a.rank < b.rank end
-  if a.ready ~= b.ready then return a.ready < b.ready end
   return a.id < b.id
 end
 local single = #queues == 1
-if not single then for _, queue in ipairs(queues) do peek(queue) end end
 local claimed, nextAt = {}, 0
+for _, queue in ipairs(queues) do
+  if promote(queue.base) == ${mostPromoted} then nextAt = tonumber(now) + 1 end
+  if not single then peek(queue) end
+end
 while #claimed < count do
   local best
   for _, queue in ipairs(queues) do
@@ -287,7 +323,7 @@ return answer
         String(maxResults),
       ],
       reply: Schema.Array(Schema.String),
-      lua: `${sharedLua}${conclude}
+      lua: `${sharedLua}${conclude}${crashedLua}
 ${functionLua("moveStalled", lua("moveStalledJobsToWait"))}
 local root, name, now, max = ARGV[1], ARGV[2], ARGV[3], ARGV[6]
 local base = root .. ':' .. name .. ':'
@@ -295,28 +331,44 @@ local stalled = moveStalled({ base .. 'stalled', base .. 'wait', base .. 'active
   base .. 'paused', base .. 'marker', base .. 'events', base .. 'repeat' }, { '1000000000', base, now, ARGV[4] })
 local settled = {}
 for _, id in ipairs(stalled) do
-  local key = base .. id
-  local values = call('HMGET', key, 'priority', 'stc', 'tl', 'tl:failures', 'tl:cancel')
-  -- Of another producer, or handled without a priority: where BullMQ put it is where it belongs.
-  if values[3] and call('LREM', base .. 'wait', 1, id) == 1 then
-    local kept = cjson.decode(values[3])
-    local failures = values[4] or '[]'
-    local failed = #cjson.decode(failures)
-    if values[5] then
-      conclude(root, name, id, now, 'cancelled', 'cancelled', failed, '', kept.keepResult, max)
-      settled[#settled + 1] = id
-    elseif tonumber(values[2]) >= tonumber(ARGV[5]) then
-      local failure = '{"_tag":"WorkerCrashed","at":' .. now .. ',"crashes":' .. values[2] .. '}'
-      local all = failed == 0 and '[' .. failure .. ']' or string.sub(failures, 1, -2) .. ',' .. failure .. ']'
-      call('HSET', key, 'tl:failures', all)
-      conclude(root, name, id, now, 'WorkerCrashed: ' .. values[2] .. ' times', 'dead', failed + 1, failure, kept.keepDead, max)
-      settled[#settled + 1] = id
-    else
-      call('ZADD', base .. 'prioritized', tonumber(values[1]) * 0x100000000, id)
-    end
+  -- A job of another program stays where BullMQ put it.
+  if call('HEXISTS', base .. id, 'tl') == 1 and call('LREM', base .. 'wait', 1, id) == 1 then
+    if crashed(root, name, id, now, ARGV[5], max) ~= 'waiting' then settled[#settled + 1] = id end
   end
 end
 return settled
+`,
+    }),
+
+    /**
+     * What becomes of a job whose worker crashed in this process, with the lock that it holds; `lost`: it holds none.
+     *
+     * ARGV: 1 root, 2 name, 3 id, 4 token, 5 now, 6 crashes that are too many, 7 max results
+     */
+    crash: RedisScript.make({
+      name: "note a crash",
+      keys,
+      args: (request: Held & { readonly now: number; readonly maxCrashes: number }) => [
+        root,
+        request.name,
+        request.id,
+        request.token,
+        String(request.now),
+        String(request.maxCrashes),
+        String(maxResults),
+      ],
+      reply: Schema.Literals(["waiting", "dead", "cancelled", "lost"]),
+      lua: `${sharedLua}${conclude}${crashedLua}
+local root, name, id = ARGV[1], ARGV[2], ARGV[3]
+local base = root .. ':' .. name .. ':'
+if call('GET', base .. id .. ':lock') ~= ARGV[4] then return 'lost' end
+call('DEL', base .. id .. ':lock')
+call('SREM', base .. 'stalled', id)
+call('LREM', base .. 'active', 1, id)
+call('HINCRBY', base .. id, 'stc', 1)
+call('XADD', base .. 'events', '*', 'event', 'stalled', 'jobId', id)
+call('ZADD', base .. 'marker', 0, '0')
+return crashed(root, name, id, ARGV[5], ARGV[6], ARGV[7])
 `,
     }),
 
@@ -376,6 +428,7 @@ reprocess({ base .. id, base .. 'events', base .. 'failed', base .. 'wait', base
   base .. 'prioritized', base .. 'pc' }, { id, 'LPUSH', 'failedReason', 'failed', '1', '1' })
 call('HDEL', base .. id, 'tl:failures', 'tl:cancel', 'tl:by', 'stc', 'stacktrace', 'progress', 'defa')
 call('HSET', base .. id, 'tl:readyAt', now)
+place(base, id)
 call('ZREM', root .. '::expiry', name .. ':' .. id)
 return { 'ok' }
 `,

@@ -21,9 +21,9 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as failures from "./failures.ts"
-import type { News } from "./news.ts"
 import type { Queues, Settling, WorkedQueue } from "./queues.ts"
 import { fieldOf, recordOf, type Row } from "./record.ts"
+import { onRealTime } from "./realTime.ts"
 import type { Held, Scripts } from "./scripts.ts"
 import { Signal } from "./signal.ts"
 
@@ -32,7 +32,8 @@ export interface Workplace {
   readonly commands: Commands
   readonly scripts: Scripts
   readonly queues: Queues
-  readonly news: News
+  /** The clock that jobs go by. Locks, and waiting for Redis, go by the computer's. */
+  readonly clock: Clock.Clock
   readonly root: string
   /** In ms. */
   readonly lockDuration: number
@@ -79,7 +80,7 @@ interface Running extends Held {
   fiber: Fiber.Fiber<void> | undefined
 }
 
-const monotonicMillis = Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000_000n))
+const monotonicMillis = onRealTime(Effect.map(Clock.monotonicTimeNanos, (nanos) => Number(nanos / 1_000_000n)))
 
 export class Work {
   readonly #place: Workplace
@@ -134,6 +135,7 @@ export class Work {
     // Without an end, so it never gives up.
     Effect.retry(backoff),
     Effect.ignore,
+    onRealTime,
   )
 
   #step(blocking: Commands): Effect.Effect<void, RedisFailed> {
@@ -160,7 +162,7 @@ export class Work {
       limit: Math.min(count, concurrency - running.size),
     }))
     const request = {
-      now: yield* Clock.currentTimeMillis,
+      now: yield* this.#place.clock.currentTimeMillis,
       lockDuration: this.#place.lockDuration,
       token,
       count,
@@ -185,17 +187,20 @@ export class Work {
     { self: this },
     function* (blocking: Commands, open: ReadonlyArray<Handled>, version: number) {
       const { root } = this.#place
-      const now = yield* Clock.currentTimeMillis
-      const wait = Math.max(1, Math.min(longestWait, this.#nextAt === 0 ? longestWait : this.#nextAt - now))
+      const now = yield* this.#place.clock.currentTimeMillis
       const keys = open.map(({ name }) => `${root}:${name}:marker`)
       this.#blocked = true
       if (this.#changed.version !== version) {
         this.#blocked = false
         return
       }
-      const popped = yield* Effect.onExit(
-        blocking.send("BZPOPMIN", [this.#wakeKey, ...keys, String(wait / 1000)]),
-        () => Effect.sync(() => (this.#blocked = false)),
+      const due = this.#nextAt === 0 ? undefined : this.#run(this.#due(open, this.#nextAt - now))
+      const wait = blocking.send("BZPOPMIN", [this.#wakeKey, ...keys, String(longestWait / 1000)])
+      const popped = yield* Effect.onExit(wait, () =>
+        Effect.sync(() => {
+          this.#blocked = false
+          due?.interruptUnsafe()
+        }),
       )
       const key = Array.isArray(popped) ? String(popped[0]) : undefined
       if (key === this.#wakeKey) return
@@ -209,6 +214,17 @@ export class Work {
       if (this.#paused || !isOpen(marked)) yield* this.#place.commands.send("ZADD", [key, "0", "0"])
     },
   )
+
+  /** Ends a wait when the next delayed job is ready. */
+  #due(open: ReadonlyArray<Handled>, after: number): Effect.Effect<void> {
+    return Effect.andThen(
+      this.#place.clock.sleep(Duration.millis(Math.max(1, after))),
+      Effect.suspend(() => {
+        for (const handled of open) handled.isHopeful = true
+        return this.#look
+      }),
+    )
+  }
 
   get #wakeKey(): string {
     return `${this.#place.root}::wake:${this.#id}`
@@ -266,7 +282,7 @@ export class Work {
 
   readonly #refuse = Effect.fnUntraced({ self: this }, function* (held: Held, reason: string) {
     yield* Effect.logError(`Job ${held.id} of ${held.name} can't be run`, reason)
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* this.#place.clock.currentTimeMillis
     yield* Effect.ignore(this.#place.commands.run(this.#place.scripts.refuse, { ...held, now, reason }))
   })
 
@@ -274,12 +290,14 @@ export class Work {
     return Effect.uninterruptibleMask((restore) =>
       Effect.gen({ self: this }, function* () {
         const exit = running.onInterrupt === undefined ? yield* Effect.exit(restore(this.#handle(running))) : undefined
+        const isCrash = exit !== undefined && Exit.isFailure(exit) && running.onInterrupt === undefined
+        if (isCrash) yield* Effect.logError("a worker crashed", exit.cause)
         const settling = this.#conclude(running, exit)
-        if (exit !== undefined && Exit.isFailure(exit) && running.onInterrupt === undefined) {
-          yield* Effect.logError("a worker crashed", exit.cause)
-        }
-        const [job, stored] =
-          settling === "Lost" ? [running.job, { _tag: "Lost" } as const] : yield* this.#settle(running, settling)
+        const [job, stored] = yield* isCrash
+          ? this.#crash(running)
+          : settling === "Lost"
+            ? Effect.succeed(lost(running))
+            : this.#settle(running, settling)
         yield* this.#worker.settled(job, stored)
       }),
     )
@@ -303,7 +321,6 @@ export class Work {
     if (onInterrupt === "Lost") return "Lost"
     if (exit !== undefined && Exit.isSuccess(exit))
       return JobRules.settlementOf(exit.value, onInterrupt === "Cancelled")
-    // A worker that broke its promise never to fail is one that crashed: the lock runs out.
     return onInterrupt === undefined ? "Lost" : { _tag: onInterrupt }
   }
 
@@ -315,7 +332,7 @@ export class Work {
       let wanted = settling
       let unknown = false
       for (let tries = 0; ; tries++) {
-        const now = yield* Clock.currentTimeMillis
+        const now = yield* this.#place.clock.currentTimeMillis
         const stored = yield* Effect.result(
           Effect.tryPromise({
             try: () => queues.settle(running.handled.queue, running, wanted, now),
@@ -330,16 +347,34 @@ export class Work {
         }
         if (refusal === "lost") {
           const before = unknown ? yield* this.#storedBefore(running, wanted) : undefined
-          return before ?? [running.job, { _tag: "Lost" }]
+          return before ?? lost(running)
         }
         unknown = true
         if (running.onInterrupt === "Lost" || (yield* monotonicMillis) >= running.holdsUntil) {
-          return [running.job, { _tag: "Lost" }]
+          return lost(running)
         }
-        yield* Effect.sleep(Math.min(1000, 50 * 2 ** tries))
+        yield* onRealTime(Effect.sleep(Math.min(1000, 50 * 2 ** tries)))
       }
     },
   )
+
+  /** A worker broke its promise never to fail: that is a crash of it, and no attempt. */
+  readonly #crash = Effect.fnUntraced({ self: this }, function* (running: Running): Effect.fn.Return<
+    readonly [JobRecord, Settlement]
+  > {
+    const { clock, commands, scripts } = this.#place
+    const { maxCrashes } = this.#options
+    const now = yield* clock.currentTimeMillis
+    const noted = yield* Effect.result(commands.run(scripts.crash, { ...running, now, maxCrashes }))
+    // Where it can't be noted the lock runs out, which comes to the same.
+    if (Result.isFailure(noted) || noted.success === "lost") return lost(running)
+    if (noted.success === "cancelled") {
+      return [JobRules.settled(running.job, { _tag: "Cancelled" }, now), { _tag: "Cancelled" }]
+    }
+    const job = JobRules.crashed(running.job, maxCrashes, now)
+    const failure = job.failures.at(-1)
+    return [job, noted.success === "dead" && failure !== undefined ? { _tag: "Dead", failure } : { _tag: "GivenBack" }]
+  })
 
   /** Whether a try to settle that was never answered was carried out. */
   readonly #storedBefore = Effect.fnUntraced(
@@ -350,7 +385,7 @@ export class Work {
     ): Effect.fn.Return<readonly [JobRecord, Settlement] | undefined> {
       const { commands, scripts } = this.#place
       if (wanted._tag === "GivenBack") return [{ ...job, state: "waiting" }, wanted]
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* this.#place.clock.currentTimeMillis
       const found = yield* Effect.result(commands.run(scripts.read, { now, jobs: [{ name, id }] }))
       const row = Result.isSuccess(found) ? found.success[0]?.[3] : undefined
       if (row === undefined || fieldOf(row, "tl:by") !== token) return undefined
@@ -369,7 +404,7 @@ export class Work {
   /** Keeps the locks of what runs, and learns what is to stop. */
   readonly renewal: Effect.Effect<void> = Effect.suspend(() =>
     Effect.andThen(Effect.sleep(this.#place.lockDuration / 3), Effect.ignore(this.#renew)),
-  ).pipe(Effect.forever)
+  ).pipe(Effect.forever, onRealTime)
 
   readonly #renew: Effect.Effect<void, RedisFailed> = Effect.gen({ self: this }, function* () {
     const { commands, lockDuration, scripts } = this.#place
@@ -398,7 +433,7 @@ export class Work {
     Effect.map(monotonicMillis, (now) => {
       for (const running of this.#running.values()) if (running.holdsUntil <= now) this.#interrupt(running, "Lost")
     }),
-  ).pipe(Effect.delay(Duration.millis(100)), Effect.forever)
+  ).pipe(Effect.delay(Duration.millis(100)), Effect.forever, onRealTime)
 
   #isCancelled(id: string): boolean {
     return this.#cancelled.has(id) || this.#cancelledBefore.has(id)
@@ -433,7 +468,7 @@ export class Work {
   readonly watch = (handled: Handled): Effect.Effect<void> => {
     const { commands, scripts, stalledInterval } = this.#place
     const look = Effect.gen({ self: this }, function* () {
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* this.#place.clock.currentTimeMillis
       const { maxCrashes } = this.#options
       const request = { name: handled.name, now, interval: stalledInterval, maxCrashes }
       const ids = yield* commands.run(scripts.stalled, request)
@@ -449,7 +484,7 @@ export class Work {
         )
       }
     })
-    return Effect.asVoid(Effect.repeat(Effect.ignore(look), Schedule.spaced(Duration.millis(stalledInterval))))
+    return Effect.forever(Effect.andThen(Effect.ignore(look), onRealTime(Effect.sleep(stalledInterval))))
   }
 
   /** Claims no more of a name; returns once no job of it can start. */
@@ -486,5 +521,7 @@ export class Work {
     return this.#look
   })
 }
+
+const lost = ({ job }: Running): readonly [JobRecord, Settlement] => [job, { _tag: "Lost" }]
 
 const isOpen = ({ concurrency, running, stopped }: Handled): boolean => !stopped && running.size < concurrency
