@@ -65,6 +65,8 @@ export const checkLimit = (operation: string, limit: number): JobError.EngineFai
     ? undefined
     : invalid(operation, `the limit ${limit} is not from 1 to 1,000`)
 
+const none: ReadonlyArray<JobFailure> = []
+
 /** The record of a job that is accepted now. */
 export const accepted = (job: NewJob, now: number): JobRecord => {
   const { runAt } = job
@@ -80,7 +82,7 @@ export const accepted = (job: NewJob, now: number): JobRecord => {
     state: runAt !== undefined && runAt > now ? "delayed" : "waiting",
     enqueuedAt: now,
     readyAt: runAt === undefined ? now : Math.max(now, runAt),
-    failures: [],
+    failures: none,
     crashes: 0,
   }
   if (job.uniqueKey !== undefined) record.uniqueKey = job.uniqueKey

@@ -119,6 +119,17 @@ describe("retries", () => {
     }),
   )
 
+  it.effect("are at a whole millisecond, never before the pause is over", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const { Failing } = yield* failing({ retry: Schedule.spaced(Duration.millis(10.25)) })
+      const { id } = yield* jobs.enqueue(Failing, "no")
+      yield* settle
+      const { readyAt, state } = yield* record(id)
+      assert.deepStrictEqual([state, readyAt], ["delayed", 11])
+    }).pipe(Effect.provide(pool())),
+  )
+
   it.effect("a schedule that dies ends the retries, not the worker", () =>
     Effect.gen(function* () {
       const jobs = yield* JobPool.JobPool

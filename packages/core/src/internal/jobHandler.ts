@@ -124,7 +124,8 @@ export const make = <Name extends string, P, S, E, R>(
     const steps = record.failures.map((earlier) => ({ at: earlier.at, input: inputOf(earlier) }))
     steps.push({ at: failure.at, input })
     return Effect.map(jobRetry.delayAfter(job.retry, steps), (delay) =>
-      delay === undefined ? { _tag: "Dead", failure } : { _tag: "Retry", failure, at: failure.at + delay },
+      // A whole ms, as engines keep times; never before the pause is over.
+      delay === undefined ? { _tag: "Dead", failure } : { _tag: "Retry", failure, at: Math.ceil(failure.at + delay) },
     )
   }
 

@@ -262,7 +262,7 @@ export class MemoryJobWork {
     if (due === undefined || (this.#timer !== undefined && this.#timer.at <= due)) return
     this.#timer?.fiber.interruptUnsafe()
     this.#timer = undefined
-    const wait = Math.min(longestSleep, due - this.#clock.currentTimeMillisUnsafe())
+    const wait = Math.min(longestSleep, Math.ceil(due - this.#clock.currentTimeMillisUnsafe()))
     if (wait <= 0) return this.#plan()
     const fiber = this.#run(
       Effect.andThen(Effect.sleep(wait), () => {
