@@ -264,6 +264,47 @@ describe("crashes", () => {
   )
 
   test(
+    "a job whose worker was gone too often is dead, and the process that found out is told",
+    Effect.gen(function* () {
+      const engine = yield* JobEngine
+      const job = yield* enqueue()
+      const { settled, started } = yield* workOn(["mail"], () => Effect.never, { maxCrashes: 1 })
+      yield* until(
+        "it runs",
+        Effect.sync(() => started.length === 1),
+      )
+      yield* unlock(job.id)
+      const failures = [{ _tag: "WorkerCrashed", crashes: 1 }]
+      expect(yield* engine.awaitSettled(job.id)).toMatchObject({ state: "dead", crashes: 1, failures })
+      yield* until(
+        "told",
+        Effect.sync(() => settled.length === 2),
+      )
+      expect(settled.map(([, { _tag }]) => _tag).toSorted()).toEqual(["Dead", "Lost"])
+    }),
+    quick,
+  )
+
+  test(
+    "a job that was to be cancelled when its worker was gone is cancelled",
+    Effect.gen(function* () {
+      const engine = yield* JobEngine
+      const job = yield* enqueue()
+      const { started } = yield* workOn(["mail"], () =>
+        Effect.uninterruptible(Effect.sleep(2000)).pipe(Effect.as(succeeded())),
+      )
+      yield* until(
+        "it runs",
+        Effect.sync(() => started.length === 1),
+      )
+      yield* engine.cancel(job.id)
+      yield* unlock(job.id)
+      expect(yield* engine.awaitSettled(job.id)).toMatchObject({ state: "cancelled", failures: [] })
+    }),
+    quick,
+  )
+
+  test(
     "a late answer of a claim that was lost is refused",
     Effect.gen(function* () {
       const engine = yield* JobEngine

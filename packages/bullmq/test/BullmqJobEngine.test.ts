@@ -190,6 +190,33 @@ describe("running", () => {
   )
 
   test(
+    "a job whose time has come is before those that became ready later, retried or not",
+    Effect.gen(function* () {
+      const engine = yield* JobEngine
+      const now = Date.now()
+      const delayed = yield* enqueue({ runAt: now + 100 })
+      const retried = yield* enqueue()
+      const first = yield* workOn(["mail"], () =>
+        Effect.sync(() => ({ _tag: "Retry", failure: failure("no"), at: now + 150 }) as const),
+      ).pipe(
+        Effect.tap(({ settled }) =>
+          until(
+            "it failed",
+            Effect.sync(() => settled.length === 1),
+          ),
+        ),
+        Effect.scoped,
+      )
+      expect(first.started.map(({ id }) => id)).toEqual([retried.id])
+      yield* Effect.sleep(Math.max(0, now + 200 - Date.now()))
+      const last = yield* enqueue()
+      const { started } = yield* workOn(["mail"], () => Effect.succeed(succeeded()), { concurrency: 1 })
+      yield* engine.awaitSettled(last.id)
+      expect(started.map(({ id }) => id)).toEqual([delayed.id, retried.id, last.id])
+    }),
+  )
+
+  test(
     "no more jobs run at once than the process and the name allow, and no claimed job waits for a slot",
     Effect.gen(function* () {
       const engine = yield* JobEngine

@@ -1,8 +1,11 @@
 import { describe, expect } from "@effect/vitest"
 import * as Job from "@throughline/core/Job"
 import * as JobPool from "@throughline/core/JobPool"
+import * as Cron from "effect/Cron"
+import type * as DateTime from "effect/DateTime"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
@@ -86,6 +89,24 @@ describe("a pool on BullMQ", () => {
       expect(
         new Map(all.map(({ crashes, failures, id, state }) => [id, { state, charged: failures.length + crashes }])),
       ).toEqual(new Map(answers.map(({ id }) => [id, { state: "succeeded", charged: 0 }])))
+    }),
+  )
+
+  test(
+    "pools that run one schedule enqueue one job for each of its times",
+    Effect.gen(function* () {
+      const cron = Result.getOrThrow(Cron.parse("* * * * * *", "UTC"))
+      const At = Job.make("at", { payload: Schema.Number })
+      const pools = yield* Effect.forEach([1, 2, 3], () => JobPool.make())
+      const payload = (at: DateTime.Utc) => at.epochMilliseconds
+      for (const pool of pools) yield* pool.recurring("seconds", { job: At, cron, payload })
+      const listed = pools[0]!.list({ limit: 100 })
+      yield* until(
+        "three fired",
+        Effect.map(listed, (jobs) => jobs.length >= 3),
+      )
+      const times = (yield* listed).map((job) => Number(job.payload))
+      expect(times).toEqual(times.map((_, index) => times[0]! + index * 1000))
     }),
   )
 })

@@ -241,7 +241,7 @@ end
 local single = #queues == 1
 local claimed, nextAt = {}, 0
 for _, queue in ipairs(queues) do
-  if promote(queue.base) == ${mostPromoted} then nextAt = tonumber(now) + 1 end
+  if promote(queue.base) == ${mostPromoted} then nextAt = tonumber(now) end
   if not single then peek(queue) end
 end
 while #claimed < count do

@@ -122,7 +122,9 @@ export class Work {
   readonly loop: Effect.Effect<void> = Effect.suspend(() =>
     Effect.scoped(
       Effect.gen({ self: this }, function* () {
-        const blocking = Context.get(yield* this.#place.connectBlocking, IoRedis)
+        // Jobs that are ready are claimed while it connects.
+        const blocking = yield* Effect.cached(Effect.map(this.#place.connectBlocking, Context.get(IoRedis)))
+        yield* Effect.forkScoped(Effect.ignore(blocking))
         return yield* Effect.forever(this.#step(blocking))
       }),
     ),
@@ -138,14 +140,14 @@ export class Work {
     onRealTime,
   )
 
-  #step(blocking: Commands): Effect.Effect<void, RedisFailed> {
+  #step<R>(blocking: Effect.Effect<Commands, RedisFailed, R>): Effect.Effect<void, RedisFailed, R> {
     return Effect.suspend(() => {
       const { version } = this.#changed
       const free = this.#options.concurrency - this.#running.size
       const open = this.#paused || free <= 0 ? [] : [...this.#handled.values()].filter(isOpen)
       if (open.length === 0) return this.#changed.changed(version)
       if (open.some(({ isHopeful }) => isHopeful)) return this.#claiming.withPermits(1)(this.#claim)
-      return this.#wait(blocking, open, version)
+      return Effect.flatMap(blocking, (connection) => this.#wait(connection, open, version))
     })
   }
 
@@ -188,6 +190,12 @@ export class Work {
     function* (blocking: Commands, open: ReadonlyArray<Handled>, version: number) {
       const { root } = this.#place
       const now = yield* this.#place.clock.currentTimeMillis
+      if (this.#nextAt !== 0 && this.#nextAt <= now) {
+        // Its time came while the claim was under way.
+        this.#nextAt = 0
+        for (const handled of open) handled.isHopeful = true
+        return
+      }
       const keys = open.map(({ name }) => `${root}:${name}:marker`)
       this.#blocked = true
       if (this.#changed.version !== version) {
@@ -218,7 +226,7 @@ export class Work {
   /** Ends a wait when the next delayed job is ready. */
   #due(open: ReadonlyArray<Handled>, after: number): Effect.Effect<void> {
     return Effect.andThen(
-      this.#place.clock.sleep(Duration.millis(Math.max(1, after))),
+      this.#place.clock.sleep(Duration.millis(after)),
       Effect.suspend(() => {
         for (const handled of open) handled.isHopeful = true
         return this.#look
