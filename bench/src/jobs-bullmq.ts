@@ -4,49 +4,19 @@
  */
 import * as BullmqJobEngine from "@throughline/bullmq/BullmqJobEngine"
 import { JobEngine } from "@throughline/core/JobEngine"
-import { JobId, type JobJson, JobName, type NewJob } from "@throughline/core/JobRecord"
+import { type JobJson, JobName, type NewJob } from "@throughline/core/JobRecord"
 import * as Throughline from "@throughline/core/Throughline"
-import { Queue, Worker } from "bullmq"
 import * as Console from "effect/Console"
-import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { Redis } from "ioredis"
 import * as RedisServer from "../../packages/redis/test/RedisServer.ts"
 import { alternate, type Bench, perSecond, report, timed } from "./Compare.ts"
+import { atOnce, bareBullmq, day, flush, ids, inLanes, jobs, payload } from "./JobLoad.ts"
 
-const jobs = 5000
-const atOnce = 50
-const day = 86_400_000
 const name = JobName.make("noop")
-const payload = JSON.stringify({ to: "somebody@example.org", subject: "A mail of usual length" })
 
 let rounds = 0
-
-/** Runs an effect for each index, so many at once. */
-const inLanes = <E>(each: (index: number) => Effect.Effect<unknown, E>) =>
-  Effect.forEach(
-    Array.from({ length: atOnce }, (_, lane) => lane),
-    Effect.fnUntraced(function* (lane: number) {
-      for (let index = lane; index < jobs; index += atOnce) yield* each(index)
-    }),
-    { concurrency: atOnce, discard: true },
-  )
-
-const ids = Effect.gen(function* () {
-  const random = yield* SecureRandom.SecureRandom
-  const minted: Array<JobId> = []
-  for (let index = 0; index < jobs; index++) minted.push(JobId.make(yield* random.uuidV7()))
-  return minted
-})
-
-const flush = (url: string) =>
-  Effect.promise(async () => {
-    const client = new Redis(url)
-    await client.flushall()
-    client.disconnect()
-  })
 
 /** Jobs per second. */
 const ours = (url: string) =>
@@ -69,7 +39,7 @@ const ours = (url: string) =>
       const job = (index: number): NewJob => ({
         id: minted[index]!,
         name,
-        payload: payload as JobJson,
+        payload: JSON.stringify(payload) as JobJson,
         priority: "normal",
         maxAttempts: 4,
         keepResult: day,
@@ -89,61 +59,12 @@ const ours = (url: string) =>
     return yield* Effect.provide(Effect.scoped(body), layer)
   }).pipe(Effect.provide(Throughline.layerCrypto))
 
-const theirs = (url: string) =>
-  Effect.gen(function* () {
-    yield* flush(url)
-    const minted = yield* ids
-    const prefix = `{bare-${++rounds}}`
-    const connection = { url }
-    const queue = yield* Effect.acquireRelease(
-      Effect.sync(() => new Queue(name, { connection, prefix })),
-      (opened) => Effect.promise(() => opened.close()),
-    )
-    const worker = yield* Effect.acquireRelease(
-      Effect.sync(
-        () =>
-          new Worker(name, async () => null, {
-            connection: { ...connection, maxRetriesPerRequest: null },
-            prefix,
-            concurrency: atOnce,
-            settings: { backoffStrategy: async () => 1000 },
-          }),
-      ),
-      (opened) => Effect.promise(() => opened.close()),
-    )
-    yield* Effect.promise(async () => {
-      await queue.waitUntilReady()
-      await worker.waitUntilReady()
-    })
-    const done = yield* Deferred.make<void>()
-    let settled = 0
-    worker.on("completed", () => {
-      if (++settled === jobs) Deferred.doneUnsafe(done, Effect.void)
-    })
-    const data: unknown = JSON.parse(payload)
-    const add = (index: number) =>
-      Effect.promise(() =>
-        queue.add(name, data, {
-          jobId: minted[index]!,
-          priority: 3,
-          attempts: 4,
-          backoff: { type: "schedule" },
-          removeOnComplete: { age: day / 1000 },
-          removeOnFail: { age: (30 * day) / 1000 },
-        }),
-      )
-    const [millis] = yield* timed(Effect.andThen(inLanes(add), Deferred.await(done)))
-    const completed = yield* Effect.promise(() => queue.getCompletedCount())
-    if (completed !== jobs) return yield* Effect.fail(`${completed} of ${jobs} jobs are completed`)
-    return (jobs / millis) * 1000
-  }).pipe(Effect.scoped, Effect.provide(Throughline.layerCrypto))
-
 export const jobsBullmq: Bench = {
   name: "jobs-bullmq",
   run: Effect.scoped(
     Effect.gen(function* () {
       const { url } = yield* RedisServer.make()
-      const rate = yield* alternate({ rounds: 7, ours: ours(url), theirs: theirs(url) })
+      const rate = yield* alternate({ rounds: 7, ours: ours(url), theirs: bareBullmq(url) })
       yield* Console.log(`  the engine ${perSecond(rate.ours)}, BullMQ by itself ${perSecond(rate.theirs)}`)
       yield* report("jobs-bullmq", rate.ours / rate.theirs, "0.8")
     }),
