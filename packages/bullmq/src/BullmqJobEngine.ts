@@ -163,7 +163,11 @@ export const make = Effect.fnUntraced(function* (
   yield* Effect.tryPromise({ try: () => connection.client, catch: failures.redisFailed("connect") })
   const script = scripts.make(scope, bullmqScripts)
   const queues = yield* Effect.tryPromise({
-    try: () => Queues.make(connection, scope, scripts.enqueueLua(bullmqScripts)),
+    try: () =>
+      Queues.make(connection, scope, {
+        enqueue: scripts.enqueueLua(bullmqScripts),
+        succeed: lua.succeedLua(bullmqScripts.get("moveToFinished")!),
+      }),
     catch: failures.redisFailed("connect"),
   })
   const told = yield* news.make(yield* redis.connect, redis, script, root, clock)

@@ -22,7 +22,7 @@
  * | `P::ticks` | hash | of each schedule the last time it fired for |
  * | `P::wake:…` | sorted set | wakes one process out of its blocking wait |
  *
- * `P` is the prefix in braces. Channels: `P::settled` says the id of each job that settles or is removed, `P::cancel` that of
+ * `P` is the prefix in braces. Channels: `P::settled` says the ids of jobs that settle or are removed, `P::cancel` that of
  * a running job which is to stop.
  */
 import type { Redis } from "ioredis"
@@ -47,7 +47,7 @@ export const jobFields = [
   "tl:readyAt",
   "tl:failures",
   "tl:cancel",
-  "tl:by",
+  "ats",
 ] as const
 
 /** What scripts share. `base` is what the keys of one queue begin with. */
@@ -81,8 +81,6 @@ local function log(root, name, id, outcome, at, failed, value, keep, max)
     call('HDEL', root .. ':' .. name .. ':' .. id, 'tl:cancelled')
     call('SREM', root .. '::cancelled:' .. name, id)
   end
-  sweep(root, tonumber(at), 2)
-  call('PUBLISH', root .. '::settled', id)
 end
 local function nameOf(root, id)
   for _, name in ipairs(call('SMEMBERS', root .. '::names')) do
@@ -103,11 +101,12 @@ local function stateOf(base, id, now)
 end
 -- Where a job is among the ready ones: by its priority, then by when it became ready (in seconds, to the ms), then by its id.
 -- BullMQ counts instead; it takes the lowest score of a priority all the same.
+local function scoreOf(priority, readyAt)
+  return tonumber(priority) * 4294967296 + math.min(math.max(tonumber(readyAt) / 1000, 0), 4294967295)
+end
 local function place(base, id)
-  local values = call('HMGET', base .. id, 'priority', 'tl:readyAt')
-  if not values[2] then return end
-  local seconds = math.min(math.max(tonumber(values[2]) / 1000, 0), 4294967295)
-  call('ZADD', base .. 'prioritized', 'XX', tonumber(values[1]) * 4294967296 + seconds, id)
+  local values = call('HMGET', base .. id, 'priority', 'tl:readyAt', 'timestamp', 'tl')
+  if values[4] then call('ZADD', base .. 'prioritized', 'XX', scoreOf(values[1], values[2] or values[3]), id) end
 end
 local function fieldsOf(base, id)
   return call('HMGET', base .. id, ${jobFields.map((field) => `'${field}'`).join(", ")})
@@ -117,17 +116,48 @@ end
 /** A script as a function of another one. */
 export const functionLua = (name: string, lua: string): string => `local function ${name}(KEYS, ARGV)\n${lua}\nend\n`
 
+/** BullMQ's script that settles a job, and its keys. */
+const finishLua = (moveToFinished: string): string => `${functionLua("moveToFinished", moveToFinished)}
+local function finishKeys(base, id, target)
+  return { base .. 'wait', base .. 'active', base .. 'prioritized', base .. 'events', base .. 'stalled', base .. 'limiter',
+    base .. 'delayed', base .. 'paused', base .. 'meta', base .. 'pc', base .. target, base .. id,
+    base .. 'metrics:' .. target, base .. 'marker' }
+end
+`
+
+/**
+ * Settles jobs that succeeded, those of one turn of the event loop in one step; gives 0 or BullMQ's code for each.
+ *
+ * ARGV: 1 root, 2 max results, then for each: name, id, token, now, result, attempts, failed attempts, ms to keep
+ */
+export const succeedLua = (moveToFinished: string): string => `${sharedLua}${finishLua(moveToFinished)}
+local root, max, answers, settled = ARGV[1], ARGV[2], {}, {}
+for i = 3, #ARGV, 8 do
+  local name, id, now, result = ARGV[i], ARGV[i + 1], ARGV[i + 3], ARGV[i + 4]
+  local base = root .. ':' .. name .. ':'
+  local answer = moveToFinished(finishKeys(base, id, 'completed'), { id, now, 'returnvalue', result, 'completed', '0', base,
+    cmsgpack.pack({ token = ARGV[i + 2], keepJobs = { count = -1 }, attempts = tonumber(ARGV[i + 5]), maxMetricsSize = '' }), '' })
+  if type(answer) == 'table' or answer >= 0 then
+    log(root, name, id, 'succeeded', now, ARGV[i + 6], result, ARGV[i + 7], max)
+    settled[#settled + 1] = id
+    answer = 0
+  end
+  answers[#answers + 1] = answer
+end
+if #settled > 0 then call('PUBLISH', root .. '::settled', table.concat(settled, ' ')) end
+return answers
+`
+
 /** Settles a job that no worker holds. */
-export const concludeLua = (moveToFinished: string): string => `${functionLua("moveToFinished", moveToFinished)}
+export const concludeLua = (moveToFinished: string): string => `${finishLua(moveToFinished)}
 local function conclude(root, name, id, now, reason, outcome, failed, value, keep, max)
   local base = root .. ':' .. name .. ':'
   call('LPUSH', base .. 'active', id)
-  moveToFinished({ base .. 'wait', base .. 'active', base .. 'prioritized', base .. 'events', base .. 'stalled',
-    base .. 'limiter', base .. 'delayed', base .. 'paused', base .. 'meta', base .. 'pc', base .. 'failed', base .. id,
-    base .. 'metrics:failed', base .. 'marker' },
+  moveToFinished(finishKeys(base, id, 'failed'),
     { id, now, 'failedReason', reason, 'failed', '0', base,
       cmsgpack.pack({ token = '0', keepJobs = { count = -1 }, attempts = 0, maxMetricsSize = '' }), '' })
   log(root, name, id, outcome, now, failed, value, keep, max)
+  call('PUBLISH', root .. '::settled', id)
 end
 `
 
@@ -141,6 +171,7 @@ local answer = moveToFinished(KEYS, ARGV)
 if type(answer) == 'table' or answer >= 0 then
   local value = ARGV[12] == 'succeeded' and ARGV[4] or ARGV[14]
   log(ARGV[10], ARGV[11], ARGV[1], ARGV[12], ARGV[2], ARGV[13], value, ARGV[15], ARGV[16])
+  call('PUBLISH', ARGV[10] .. '::settled', ARGV[1])
 end
 return answer
 `

@@ -67,12 +67,12 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<News, RedisFailed, Scope.Scope> {
   const news = new News()
   const { client } = subscriber
-  const onMessage = (channel: string, id: string): void => {
+  const onMessage = (channel: string, message: string): void => {
     if (channel === `${root}::cancel`) {
-      news.onCancel(id)
+      news.onCancel(message)
       return
     }
-    news.settled(id)
+    for (const id of message.split(" ")) news.settled(id)
     news.results.notify()
   }
   const onReady = (): void => news.missed()

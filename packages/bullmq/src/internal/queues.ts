@@ -20,6 +20,7 @@ import {
   Worker,
 } from "bullmq"
 import { describe, failuresText, keptTexts } from "./record.ts"
+import { grouped } from "./grouped.ts"
 import type { Scope } from "./scripts.ts"
 
 /** What is stored of a claim. */
@@ -31,6 +32,13 @@ interface Addition {
   readonly record: JobRecord
   readonly fields: Record<string, string | number>
   readonly log: ReadonlyArray<string | number>
+}
+
+/** A claim of a job that succeeded. */
+interface Success {
+  readonly record: JobRecord
+  readonly token: string
+  readonly at: number
 }
 
 type Args = Parameters<RedisQueueBackend["moveToFinished"]>[1]
@@ -52,6 +60,14 @@ const backoffStrategy = async (_attempt: number, _type?: string, failure?: Error
 /** The backend of the queue of one name. */
 class QueueBackend extends RedisQueueBackend {
   readonly additions = new Map<string, Addition>()
+  readonly #succeed: (success: Success) => Promise<number>
+
+  constructor(connection: RedisConnection, root: string, name: string, succeed: (success: Success) => Promise<number>) {
+    const keys = new QueueKeys(root)
+    const options = { connection: {}, prefix: root }
+    super(connection, name, keys.getKeys(name), (type) => keys.toKey(name, type), options, undefined, false)
+    this.#succeed = succeed
+  }
 
   async #execute(command: string, args: ReadonlyArray<unknown>, jobId: string): Promise<unknown> {
     const answer: unknown = await this.execCommand(await this.queue.client, command, [...args])
@@ -64,23 +80,10 @@ class QueueBackend extends RedisQueueBackend {
     return this.#execute("moveToFinished", [...args, ...addition.log], id)
   }
 
-  override async moveToCompleted(
-    ...[job, , removeOnComplete, token]: Parameters<RedisQueueBackend["moveToCompleted"]>
-  ) {
-    const addition = this.additions.get(job.id!)!
-    const { at, fields, record } = addition
-    const args = this.moveToFinishedArgs(
-      job,
-      record.result,
-      "returnvalue",
-      removeOnComplete,
-      "completed",
-      token,
-      at,
-      false,
-      fields,
-    )
-    await this.#finished(addition, args)
+  override async moveToCompleted(...[job, , , token]: Parameters<RedisQueueBackend["moveToCompleted"]>) {
+    const { at, record } = this.additions.get(job.id!)!
+    const code = await this.#succeed({ record, token, at })
+    if (code < 0) throw this.finishedErrors({ code, jobId: record.id, command: "moveToFinished", state: "active" })
     return { result: [], finishedOn: at }
   }
 
@@ -140,9 +143,17 @@ const recorder = (sent: Array<readonly [string, ReadonlyArray<unknown>]>) =>
   }) as unknown as IRedisTransaction
 
 const enqueueCommand = "throughline:enqueue"
+const succeedCommand = "throughline:succeed"
 
-const Answer = Schema.Array(Schema.String)
-const decodeAnswer = Schema.decodeUnknownSync(Answer)
+const decodeAnswers = Schema.decodeUnknownSync(Schema.Array(Schema.Array(Schema.String)))
+const decodeCodes = Schema.decodeUnknownSync(Schema.Array(Schema.Int))
+
+/** Jobs that are enqueued, or settled, in one script at most; a larger batch goes alone. */
+const largestGroup = 12
+
+/** Arguments of one request and of one job. */
+const perRequest = 4
+const perJob = 11
 
 /** One request as a flow producer's backend: its flow is one script, which accepts it whole or not at all. */
 class Intake extends RedisQueueBackend {
@@ -176,17 +187,16 @@ class Intake extends RedisQueueBackend {
       const timed = { ...jobData, timestamp: this.#now }
       await this.addJobToTransaction(transaction, timed, jobId, parentKeyOpts, keys)
     }
-    const args: Array<unknown> = [this.#queues.scope.root + "::names", this.#queues.scope.root, ...this.#guard]
+    const args: Array<unknown> = [...this.#guard, sent.length]
     for (const [index, [command, given]] of sent.entries()) {
       const job = this.#jobs[index]!
       const [packed, , options] = given.slice(-3)
       const [kept, more] = keptTexts(job)
       const { readyAt } = JobRules.accepted(job, this.#now)
       args.push(job.name, job.id, command.startsWith("addDelayedJob") ? "d" : "p", packed, job.payload, options)
-      args.push(job.uniqueKey ?? "", kept, more, String(readyAt))
+      args.push(job.uniqueKey ?? "", kept, more, String(readyAt), priorityRank[job.priority])
     }
-    const client: RedisClient = await this.connection.client
-    this.answer = decodeAnswer(await client.runCommand(enqueueCommand, args))
+    this.answer = await this.#queues.enqueue(args)
     return []
   }
 }
@@ -203,15 +213,43 @@ export class Queues {
   readonly scope: Scope
   readonly #backends = new Map<string, QueueBackend>()
 
-  constructor(connection: RedisConnection, scope: Scope) {
+  /** Accepts one request, given as the script takes it. */
+  readonly enqueue: (args: ReadonlyArray<unknown>) => Promise<ReadonlyArray<string>>
+  readonly #succeed: (success: Success) => Promise<number>
+
+  private constructor(connection: RedisConnection, client: RedisClient, scope: Scope) {
     this.connection = connection
     this.scope = scope
+    const { maxResults, root } = scope
+    const first = [`${root}::names`, root]
+    this.enqueue = grouped(
+      async (requests) => decodeAnswers(await client.runCommand(enqueueCommand, [...first, ...requests.flat()])),
+      (args) => (args.length - perRequest) / perJob,
+      largestGroup,
+    )
+    this.#succeed = grouped(
+      async (successes) => {
+        const args: Array<unknown> = [...first, maxResults]
+        for (const { at, record, token } of successes) {
+          const { failures, id, keepResult, maxAttempts, name, result } = record
+          args.push(name, id, token, at, result, maxAttempts, failures.length, keepResult)
+        }
+        return decodeCodes(await client.runCommand(succeedCommand, args))
+      },
+      () => 1,
+      largestGroup,
+    )
   }
 
-  static async make(connection: RedisConnection, scope: Scope, enqueueLua: string): Promise<Queues> {
+  static async make(
+    connection: RedisConnection,
+    scope: Scope,
+    lua: { readonly enqueue: string; readonly succeed: string },
+  ) {
     const client = await connection.client
-    client.defineCommand(enqueueCommand, { numberOfKeys: 1, lua: enqueueLua })
-    return new Queues(connection, scope)
+    client.defineCommand(enqueueCommand, { numberOfKeys: 1, lua: lua.enqueue })
+    client.defineCommand(succeedCommand, { numberOfKeys: 1, lua: lua.succeed })
+    return new Queues(connection, client, scope)
   }
 
   /** The backend that adds to a queue. */
@@ -222,10 +260,7 @@ export class Queues {
   }
 
   #backend(name: string): QueueBackend {
-    const keys = new QueueKeys(this.scope.root)
-    const toKey = (type: string) => keys.toKey(name, type)
-    const options = { connection: {}, prefix: this.scope.root }
-    return new QueueBackend(this.connection, name, keys.getKeys(name), toKey, options, undefined, false)
+    return new QueueBackend(this.connection, this.scope.root, name, this.#succeed)
   }
 
   /**
@@ -289,7 +324,7 @@ export class Queues {
     const keep = record.state === "dead" ? record.keepDead : record.keepResult
     const failure = settling._tag === "Dead" ? JSON.stringify(settling.failure) : ""
     const { maxResults, root } = this.scope
-    const fields: Record<string, string | number> = { "tl:by": token }
+    const fields: Record<string, string | number> = {}
     if (record.failures.length > job.failures.length) fields["tl:failures"] = failuresText(record.failures)
     if (settling._tag === "Retry") fields["tl:readyAt"] = record.readyAt
     backend.additions.set(job.id, {

@@ -70,8 +70,9 @@ type Draft = { -readonly [Field in keyof JobRecord]: JobRecord[Field] }
 export const recordOf = (name: string, id: string, state: JobState, row: Row): Result.Result<JobRecord, string> => {
   const [data, timestamp, priority, stalled, processedOn, finishedOn, returnvalue, progress] = row
   const kept = keptOf(fieldOf(row, "tl") ?? "")
-  const readyAt = Number(fieldOf(row, "tl:readyAt") ?? Number.NaN)
   const enqueuedAt = Number(timestamp ?? Number.NaN)
+  // A job that was ready at once has no time of its own.
+  const readyAt = Number(fieldOf(row, "tl:readyAt") ?? enqueuedAt)
   if (!isJobId(id) || Result.isFailure(kept) || !Number.isFinite(readyAt) || !Number.isFinite(enqueuedAt)) {
     return Result.fail("it was not enqueued by this engine, or by another version of it")
   }

@@ -40,25 +40,26 @@ end
 `
 
 /**
- * Accepts jobs, or says why not.
+ * Accepts requests, those of one turn of the event loop in one step: each whole, or it says why not.
  *
- * ARGV: 1 root, 2 jobs that may wait or '', 3 schedule or '', 4 its time, then for each job: name, id, 'd' (delayed) or 'p',
- * BullMQ's three arguments, unique key or '', the fields tl and tl:more, ready at
+ * ARGV: 1 root, then for each: jobs that may wait or '', schedule or '', its time, number of jobs, and for each job: name, id, 'd' (delayed) or 'p',
+ * BullMQ's three arguments, unique key or '', the fields tl and tl:more, ready at, rank of the priority
  *
- * Gives `{'ticked'}`, `{'full', waiting}`, or `{'ok', …}` with `+ID` of each job stored, `=ID` of the one in its place.
+ * Gives for each `{'ticked'}`, `{'full', waiting}`, or `{'ok', …}` with `+ID` of each job stored, `=ID` of the one in its place.
  */
 export const enqueueLua = (bullmq: ReadonlyMap<string, string>): string => `${sharedLua}
 ${functionLua("addDelayed", bullmq.get("addDelayedJob")!)}
 ${functionLua("addPrioritized", bullmq.get("addPrioritizedJob")!)}
 ${queueKeys}
-local root, maxWaiting, schedule, at = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local root = ARGV[1]
+local function accept(maxWaiting, schedule, at, from, to)
 if schedule ~= '' then
   local last = call('HGET', root .. '::ticks', schedule)
   if last and tonumber(last) >= tonumber(at) then return { 'ticked' } end
 end
 if maxWaiting ~= '' then
   local fresh, seen = 0, {}
-  for i = 5, #ARGV, 10 do
+  for i = from, to, 11 do
     local base, id, unique = root .. ':' .. ARGV[i] .. ':', ARGV[i + 1], ARGV[i + 6]
     local isNew = not seen[id] and call('EXISTS', base .. id) == 0
     if isNew and unique ~= '' then
@@ -85,26 +86,36 @@ end
 if schedule ~= '' then call('HSET', root .. '::ticks', schedule, at) end
 local answer = { 'ok' }
 local named
-for i = 5, #ARGV, 10 do
+for i = from, to, 11 do
   local name, id, kind = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   if name ~= named then
     call('SADD', root .. '::names', name)
     named = name
   end
   local base = root .. ':' .. name .. ':'
-  local existed = call('EXISTS', base .. id) == 1
   local add = kind == 'd' and addDelayed or addPrioritized
   local added = add(addKeys(base, kind), { ARGV[i + 3], ARGV[i + 4], ARGV[i + 5] })
-  if existed or added ~= id then
+  if added ~= id or call('HSETNX', base .. id, 'tl', ARGV[i + 7]) == 0 then
     answer[#answer + 1] = '=' .. added
   else
-    call('HSET', base .. id, 'tl', ARGV[i + 7], 'tl:readyAt', ARGV[i + 9])
     if ARGV[i + 8] ~= '' then call('HSET', base .. id, 'tl:more', ARGV[i + 8]) end
-    place(base, id)
+    if kind == 'd' then
+      call('HSET', base .. id, 'tl:readyAt', ARGV[i + 9])
+    else
+      call('ZADD', base .. 'prioritized', 'XX', scoreOf(ARGV[i + 10], ARGV[i + 9]), id)
+    end
     answer[#answer + 1] = '+' .. id
   end
 end
 return answer
+end
+local answers, i = {}, 2
+while i <= #ARGV do
+  local to = i + 3 + 11 * tonumber(ARGV[i + 3])
+  answers[#answers + 1] = accept(ARGV[i], ARGV[i + 1], ARGV[i + 2], i + 4, to)
+  i = to + 1
+end
+return answers
 `
 
 /** A name that may be claimed, and how many of it. */
@@ -588,13 +599,10 @@ return sweep(ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]))
         request.reason,
       ],
       reply: Schema.Int,
-      lua: `${functionLua("moveToFinished", lua("moveToFinished"))}
+      lua: `${sharedLua}${conclude}
 local base, id = ARGV[1] .. ':' .. ARGV[2] .. ':', ARGV[3]
-return moveToFinished({ base .. 'wait', base .. 'active', base .. 'prioritized', base .. 'events', base .. 'stalled',
-  base .. 'limiter', base .. 'delayed', base .. 'paused', base .. 'meta', base .. 'pc', base .. 'failed', base .. id,
-  base .. 'metrics:failed', base .. 'marker' },
-  { id, ARGV[4], 'failedReason', ARGV[6], 'failed', '0', base,
-    cmsgpack.pack({ token = ARGV[5], keepJobs = { count = -1 }, attempts = 0, maxMetricsSize = '' }), '' })
+return moveToFinished(finishKeys(base, id, 'failed'), { id, ARGV[4], 'failedReason', ARGV[6], 'failed', '0', base,
+  cmsgpack.pack({ token = ARGV[5], keepJobs = { count = -1 }, attempts = 0, maxMetricsSize = '' }), '' })
 `,
     }),
   }

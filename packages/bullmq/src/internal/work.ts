@@ -5,7 +5,7 @@
  * command waits on the markers of all names, which BullMQ sets wherever a job becomes ready.
  */
 import type { Claim, Outcome, Settlement, WorkOptions, Worker } from "@throughline/core/JobEngine"
-import type { JobJson, JobName, JobRecord } from "@throughline/core/JobRecord"
+import { isLive, type JobJson, type JobName, type JobRecord, type JobState } from "@throughline/core/JobRecord"
 import * as JobRules from "@throughline/core/JobRules"
 import { type Commands, IoRedis } from "@throughline/redis/IoRedis"
 import type * as Redis from "effect/persistence/Redis"
@@ -47,7 +47,7 @@ export interface Workplace {
 export const longestWait = 5000
 
 /** Jobs claimed in one script at most: it holds Redis up. */
-const largestClaim = 50
+const largestClaim = 25
 
 /** Locks renewed in one script at most. */
 const largestRenewal = 500
@@ -71,6 +71,8 @@ interface Running extends Held {
   readonly handled: Handled
   readonly job: JobRecord
   readonly traces: string | undefined
+  /** How often the job had been claimed with this claim, as BullMQ counts. */
+  readonly claims: string | undefined
   /** Until when the lock holds, on the monotonic clock in ms. */
   holdsUntil: number
   /** What is stored of it if it is interrupted. */
@@ -266,6 +268,7 @@ export class Work {
       handled,
       job: record.success,
       traces: fieldOf(row, "stacktrace"),
+      claims: fieldOf(row, "ats"),
       holdsUntil: since + this.#place.lockDuration,
       onInterrupt: fieldOf(row, "tl:cancel") === undefined && !this.#isCancelled(id) ? undefined : "Cancelled",
       concluded: false,
@@ -384,20 +387,26 @@ export class Work {
     return [job, noted.success === "dead" && failure !== undefined ? { _tag: "Dead", failure } : { _tag: "GivenBack" }]
   })
 
-  /** Whether a try to settle that was never answered was carried out. */
+  /** Whether a try to settle that was never answered was carried out: nobody has claimed the job since, and it is so. */
   readonly #storedBefore = Effect.fnUntraced(
     { self: this },
     function* (
-      { id, job, name, token }: Running,
+      { claims, id, job, name }: Running,
       wanted: Settling,
     ): Effect.fn.Return<readonly [JobRecord, Settlement] | undefined> {
-      const { commands, scripts } = this.#place
-      if (wanted._tag === "GivenBack") return [{ ...job, state: "waiting" }, wanted]
-      const now = yield* this.#place.clock.currentTimeMillis
+      const { clock, commands, scripts } = this.#place
+      const now = yield* clock.currentTimeMillis
       const found = yield* Effect.result(commands.run(scripts.read, { now, jobs: [{ name, id }] }))
-      const row = Result.isSuccess(found) ? found.success[0]?.[3] : undefined
-      if (row === undefined || fieldOf(row, "tl:by") !== token) return undefined
-      return [JobRules.settled(job, wanted, Number(fieldOf(row, "finishedOn") ?? now)), wanted]
+      const [, , state = "", row = []] = (Result.isSuccess(found) ? found.success[0] : undefined) ?? []
+      const record = recordOf(name, id, state as JobState, row)
+      if (Result.isFailure(record) || fieldOf(row, "ats") !== claims) return undefined
+      const stored = record.success
+      const expected = JobRules.settled(job, wanted, now)
+      const isSo =
+        stored.crashes === expected.crashes &&
+        stored.failures.length === expected.failures.length &&
+        (isLive(expected.state) ? isLive(stored.state) && stored.state !== "running" : stored.state === expected.state)
+      return isSo ? [stored, wanted] : undefined
     },
   )
 
