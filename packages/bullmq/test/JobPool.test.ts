@@ -17,6 +17,8 @@ const { test } = Engines.forFile()
 
 class Refused extends Schema.TaggedError<Refused>()("Refused", { permanent: Schema.Boolean }) {}
 
+const millisOf = (at: DateTime.Utc) => at.epochMilliseconds
+
 const Mail = Job.make("send-mail", {
   payload: Schema.Struct({ to: Schema.String }),
   success: Schema.Struct({ attempt: Schema.Int }),
@@ -98,8 +100,7 @@ describe("a pool on BullMQ", () => {
       const cron = Result.getOrThrow(Cron.parse("* * * * * *", "UTC"))
       const At = Job.make("at", { payload: Schema.Number })
       const pools = yield* Effect.forEach([1, 2, 3], () => JobPool.make())
-      const payload = (at: DateTime.Utc) => at.epochMilliseconds
-      for (const pool of pools) yield* pool.recurring("seconds", { job: At, cron, payload })
+      for (const pool of pools) yield* pool.recurring("seconds", { job: At, cron, payload: millisOf })
       const listed = pools[0]!.list({ limit: 100 })
       yield* until(
         "three fired",

@@ -21,26 +21,24 @@ export const grouped = <A, B>(
   let waiting: Array<Asked<A, B>> = []
   let weight = 0
 
-  const send = (): void => {
+  const send = async (): Promise<void> => {
     const group = waiting
     if (group.length === 0) return
     waiting = []
     weight = 0
-    ask(group.map(({ request }) => request)).then(
-      (answers) => {
-        for (const [index, { resolve }] of group.entries()) resolve(answers[index]!)
-      },
-      (error: unknown) => {
-        for (const { reject } of group) reject(error)
-      },
-    )
+    try {
+      const answers = await ask(group.map(({ request }) => request))
+      for (const [index, { resolve }] of group.entries()) resolve(answers[index]!)
+    } catch (error) {
+      for (const { reject } of group) reject(error)
+    }
   }
 
   return (request) =>
     new Promise((resolve, reject) => {
       const added = weigh(request)
-      if (weight > 0 && weight + added > most) send()
-      if (waiting.length === 0) setImmediate(send)
+      if (weight > 0 && weight + added > most) void send()
+      if (waiting.length === 0) setImmediate(() => void send())
       waiting.push({ request, resolve, reject })
       weight += added
     })

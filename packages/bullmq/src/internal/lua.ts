@@ -164,13 +164,12 @@ end
 /** The answer of a script that found a cancellation instead of settling a claim. */
 export const cancelAsked = -100
 
-/** ARGV 10 root, 11 name, 12 outcome, 13 failed attempts, 14 value of the log's entry (default: the result), 15 ms to keep, 16 max results */
+/** ARGV 10 root, 11 name, 12 outcome, 13 failed attempts, 14 value of the log's entry, 15 ms to keep, 16 max results */
 const aroundFinished = (lua: string): string => `${sharedLua}${functionLua("moveToFinished", lua)}
 if ARGV[12] == 'dead' and call('HEXISTS', KEYS[12], 'tl:cancel') == 1 then return ${cancelAsked} end
 local answer = moveToFinished(KEYS, ARGV)
 if type(answer) == 'table' or answer >= 0 then
-  local value = ARGV[12] == 'succeeded' and ARGV[4] or ARGV[14]
-  log(ARGV[10], ARGV[11], ARGV[1], ARGV[12], ARGV[2], ARGV[13], value, ARGV[15], ARGV[16])
+  log(ARGV[10], ARGV[11], ARGV[1], ARGV[12], ARGV[2], ARGV[13], ARGV[14], ARGV[15], ARGV[16])
   call('PUBLISH', ARGV[10] .. '::settled', ARGV[1])
 end
 return answer
