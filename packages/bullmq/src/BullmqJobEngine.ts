@@ -53,6 +53,7 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
+import { enqueueLua } from "./internal/enqueueLua.ts"
 import * as failures from "./internal/failures.ts"
 import * as list from "./internal/list.ts"
 import * as lua from "./internal/lua.ts"
@@ -165,7 +166,7 @@ export const make = Effect.fnUntraced(function* (
   const queues = yield* Effect.tryPromise({
     try: () =>
       Queues.make(connection, scope, {
-        enqueue: scripts.enqueueLua(bullmqScripts),
+        enqueue: enqueueLua(bullmqScripts),
         succeed: lua.succeedLua(bullmqScripts.get("moveToFinished")!),
       }),
     catch: failures.redisFailed("connect"),
