@@ -60,7 +60,9 @@ const diedAt = (at: number): Outcome => ({
   at,
 })
 
-const withoutKey = ({ uniqueKey: _, ...job }: NewJob): NewJob => job
+const withoutKey = ({ uniqueKey: _uniqueKey, ...job }: NewJob): NewJob => job
+
+const keyOf = ({ name, uniqueKey }: Pick<NewJob, "name" | "uniqueKey">) => `${name} ${uniqueKey}`
 
 /** Another id that is as good. */
 const otherId = (id: JobId): JobId => `${id.slice(0, -1)}${id.endsWith("0") ? "1" : "0"}` as JobId
@@ -114,7 +116,6 @@ Mutant.suite("JobPool", JobPoolLaws.laws, [
   ),
   mutant("forgets a unique key once its job is retried", JobPoolLaws.whole, (engine) => {
     const forgotten = new Set<string>()
-    const keyOf = ({ name, uniqueKey }: Pick<NewJob, "name" | "uniqueKey">) => `${name} ${uniqueKey}`
     const noting = ending((outcome, job) => {
       if (outcome._tag === "Retry" && job.uniqueKey !== undefined) forgotten.add(keyOf(job))
       return outcome
