@@ -1,7 +1,7 @@
 /**
  * `jobs-start`: the time from calling `enqueue` to the start of the handler, on a pool that is idle, for each engine: the median
  * and the 95th of a hundred. SQLite also where another process enqueues, as far as two engines of one process can show it: the
- * second sees the first's jobs only by looking at the file.
+ * second sees the first's jobs only by looking at the file. And what a process whose pool is idle costs there.
  */
 import * as BullmqJobEngine from "@throughline/bullmq/BullmqJobEngine"
 import * as Job from "@throughline/core/Job"
@@ -18,6 +18,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
 import * as RedisServer from "../../packages/redis/test/RedisServer.ts"
 import { type Bench, median } from "./Compare.ts"
 import { temporaryFile } from "./Sqlite.ts"
@@ -56,6 +58,17 @@ const measure = Effect.fnUntraced(function* (
   return median(millis)
 }, Effect.scoped)
 
+const idleFor = 10_000
+
+/** The share of a core that a process takes whose pool on the file has nothing to do. */
+const idleShare = (filename: string) =>
+  Effect.callback<number, string>((resume) => {
+    const script = fileURLToPath(new URL("jobs-idle-worker.ts", import.meta.url))
+    execFile(process.execPath, [script, filename, String(idleFor)], (cause, output) =>
+      resume(cause === null ? Effect.succeed(Number(output)) : Effect.fail(cause.message)),
+    )
+  })
+
 export const jobsStart: Bench = {
   name: "jobs-start",
   run: Effect.gen(function* () {
@@ -73,6 +86,9 @@ export const jobsStart: Bench = {
     const [here, there] = [yield* onFile(), yield* onFile()]
     yield* measure("SQLite, enqueued by the process that runs it", here, here)
     const apart = yield* measure("SQLite, enqueued by another", there, here)
+
+    const share = yield* idleShare(filename)
+    yield* Console.log(`  SQLite, an idle process: ${(share * 100).toFixed(2)} % of a core (target <= 1.5 %)`)
 
     const { url } = yield* RedisServer.make()
     const bullmq = yield* poolOn(BullmqJobEngine.layer({ url }).pipe(Layer.provide(Throughline.layerCrypto)))
