@@ -24,6 +24,6 @@ const layer = (options?: EngineOptions) =>
     ),
   )
 
-// The others let virtual time pass without waiting for an engine that has to ask a server.
-const { enqueuesOnce, results, settles } = JobPoolLaws
-Law.suite("JobPool", "bullmq", [enqueuesOnce, settles, results], layer, { timeout: 120_000 })
+// Exact times of retries, shutdowns and schedules are on a clock of their own here; JobPool.test.ts has them on a real one.
+const { enqueuesOnce, results, settles, told, whole } = JobPoolLaws
+Law.suite("JobPool", "bullmq", [whole, enqueuesOnce, settles, told, results], layer, { timeout: 300_000 })

@@ -163,7 +163,7 @@ export const told: JobLaw = Law.make({
     yield* engine.enqueue({ jobs })
     yield* Effect.provideService(working.handle(jobs[0]!.name, {}), Scope.Scope, scope)
     yield* world.until(() => toldOf.length >= jobs.length)
-    for (let turn = 0; turn < 20; turn++) yield* Effect.yieldNow
+    yield* world.settleDown
     yield* Law.same("what went wrong", wrong, [])
     yield* Law.same("the runs it was told of", toldOf.toSorted(), jobs.map(({ id }) => id as string).toSorted())
   }),

@@ -38,6 +38,18 @@ export const whole: Law.Law<JobEngine, EngineOptions> = Law.make({
     let numbered = 0
     let worker = yield* world.work(slots, maxCrashes, names)
 
+    /** In steps from one job's time to the next: an engine that is slow to look would see several at once. */
+    const pass = Effect.fnUntraced(function* (ms: number) {
+      const end = model.now + ms
+      while (model.now < end) {
+        const next = Math.min(end, ...model.in("pending").map(({ readyAt }) => (readyAt > model.now ? readyAt : end)))
+        const step = next - model.now
+        model.pass(step)
+        yield* TestClock.adjust(step)
+        yield* JobWorld.sameStarts(world, model.starts)
+      }
+    })
+
     const play = Effect.fnUntraced(function* (command: JobHistory.Command) {
       switch (command._tag) {
         case "Enqueue": {
@@ -54,8 +66,7 @@ export const whole: Law.Law<JobEngine, EngineOptions> = Law.make({
           return yield* Law.same<unknown>("the answer to enqueue", answer, expected)
         }
         case "Pass":
-          model.pass(command.ms)
-          return yield* TestClock.adjust(command.ms)
+          return yield* pass(command.ms)
         case "End": {
           const running = model.in("running")
           const job = running[command.which % Math.max(1, running.length)]
@@ -76,10 +87,10 @@ export const whole: Law.Law<JobEngine, EngineOptions> = Law.make({
           if (world.ids[number] === undefined) return
           const isRunning = model.jobs.get(number)?.state === "running"
           if (isRunning) reach("a running job cancelled")
+          const told = world.settled.length
           const did = yield* world.engine
             .cancel(world.ids[number])
             .pipe(Effect.catchTag("JobUnknown", ({ _tag }) => Effect.succeed(_tag)))
-          const told = world.settled.length
           yield* Law.same("the answer to cancel", did, model.cancel(number))
           return isRunning ? yield* world.until(() => world.settled.length > told) : undefined
         }
