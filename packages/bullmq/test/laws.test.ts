@@ -20,7 +20,7 @@ const layer = (options?: EngineOptions) =>
         url,
         prefix: `laws-${process.pid}-${++prefixes}`,
         reconnect: Schedule.spaced("20 millis"),
-      }),
+      }).pipe(Layer.merge(Layer.succeed(JobPoolLaws.Patience, 20_000))),
     ),
   )
 

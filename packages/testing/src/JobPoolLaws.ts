@@ -3,7 +3,7 @@
  * crashes, and no result is lost.
  *
  * The layer provides an engine. Laws about the bounds of the results log need a layer that takes `EngineOptions`. The
- * engine's clock is Effect's `Clock`: time is virtual.
+ * engine's clock is Effect's `Clock`: time is virtual. The layer of an engine behind a socket provides `Patience` too.
  *
  * ```ts
  * import * as JobEngine from "@throughline/core/JobEngine"
@@ -16,9 +16,12 @@ import type { EngineOptions, JobEngine } from "@throughline/core/JobEngine"
 import { enqueuesOnce, results, settles, told } from "./internal/jobLawsRecords.ts"
 import { retries, shutdown, ticks } from "./internal/jobLawsTime.ts"
 import { whole } from "./internal/jobLawsWhole.ts"
+import { Patience } from "./internal/jobWorld.ts"
 import * as Law from "./Law.ts"
 
 export type JobLaw = Law.Law<JobEngine, EngineOptions>
+
+export { Patience }
 
 export { enqueuesOnce, results, retries, settles, shutdown, ticks, told, whole }
 

@@ -1,11 +1,11 @@
 /** A job engine with a worker whose jobs begin and end as a history says, beside the model of it. */
 import { JobEngine, type Outcome, type Worker, type Working } from "@throughline/core/JobEngine"
 import { type JobId, type JobJson, JobName, type JobPriority, type NewJob } from "@throughline/core/JobRecord"
+import * as Context from "effect/Context"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Logger from "effect/Logger"
 import * as Scope from "effect/Scope"
 import * as TestClock from "effect/testing/TestClock"
@@ -16,6 +16,14 @@ const priorities: ReadonlyArray<JobPriority> = ["critical", "high", "normal", "l
 
 /** How long a record is kept: longer than any history. */
 const kept = 1e10
+
+/**
+ * How long a law waits for an engine that answers from outside this process, in ms of the computer's own time. 0 by default: an
+ * engine in this process does all it has to do within turns of the scheduler. The layer of a suite may say otherwise.
+ */
+export const Patience = Context.Reference<number>("@throughline/testing/JobPoolLaws/Patience", {
+  defaultValue: () => 0,
+})
 
 export const makeWorld = Effect.gen(function* () {
   const engine = yield* JobEngine
@@ -85,22 +93,18 @@ export const makeWorld = Effect.gen(function* () {
     return { working, stop: Effect.andThen(working.pause, Scope.close(scope, Exit.void)) }
   })
 
-  // An engine that answers from outside this process needs the computer's time; turns of the scheduler bring nothing then.
-  const asking = yield* Effect.forkChild(engine.counts)
-  for (let turn = 0; turn < 500 && asking.pollUnsafe() === undefined; turn++) yield* Effect.yieldNow
-  const isRemote = asking.pollUnsafe() === undefined
-  yield* Fiber.join(asking)
+  const patience = yield* Patience
 
   /** Lets everything happen that can without time passing, until something is so or nothing comes of it. */
   const until = Effect.fnUntraced(function* (isSo: () => boolean) {
     for (let turn = 0; turn < 2000 && !isSo(); turn++) yield* Effect.yieldNow
-    if (isRemote) for (let waited = 0; waited < longestWait && !isSo(); waited++) yield* breath
+    for (let waited = 0; waited < patience && !isSo(); waited++) yield* breath
   })
 
   /** Lets come what would come too much. */
   const settleDown = Effect.gen(function* () {
     for (let turn = 0; turn < 20; turn++) yield* Effect.yieldNow
-    if (isRemote) for (let turn = 0; turn < 3; turn++) yield* breath
+    for (let waited = 0; waited < Math.min(patience, 3); waited++) yield* breath
   })
 
   return { begun, engine, ids, newJob, numbers, outcomeOf, settled, ends, settleDown, until, work }
@@ -108,9 +112,6 @@ export const makeWorld = Effect.gen(function* () {
 
 /** A moment of the computer's own time. */
 const breath = TestClock.withLive(Effect.sleep(1))
-
-/** Moments that an engine may take for one thing: longer than any does on a machine that is busy with others. */
-const longestWait = 10_000
 
 export interface World extends Effect.Success<typeof makeWorld> {}
 
