@@ -21,7 +21,7 @@ import { createResumableStreamContext } from "resumable-stream/ioredis"
 import { alternate, type Bench, perSecond, report, timed } from "./Compare.ts"
 import * as RedisServer from "../../packages/redis/test/RedisServer.ts"
 
-const chunks = Array.from({ length: 5000 }, (_, index) => `token ${index} `)
+const chunks = Array.from({ length: 10_000 }, (_, index) => `token ${index} `)
 const whole = chunks.join("")
 
 let rounds = 0

@@ -1,6 +1,6 @@
 /**
  * The promise, shown on real processes: a command is recorded into SQLite while a reader in another process is killed
- * half-way, and a new reader goes on from the last event the first one printed. Together they have seen the run.
+ * half-way, and a new reader goes on from the last event that the first one gave. Together they have seen the run.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
@@ -19,7 +19,7 @@ class DemoFailed extends Data.TaggedError("DemoFailed")<{ readonly message: stri
 
 const path = (relative: string) => fileURLToPath(new URL(relative, import.meta.url))
 
-/** Reader A is killed once it has printed this many events; the run has some 400. */
+/** Reader A is killed once this many events were read from it; the run has some 400. */
 const half = 150
 
 /** The `throughline` command, as a user runs it. */
@@ -55,15 +55,10 @@ const demo = Effect.gen(function* () {
 
   const readerA = yield* spawner.spawn(throughline("tail", "demo", "--follow", "--wait", "--json", "--store", store))
   yield* Console.log(`  reader A  pid ${readerA.pid}  follows from the start`)
-  const seenByA: Array<{ readonly seq: number }> = []
-  yield* printed(readerA).pipe(
-    Stream.runForEach((envelope) => {
-      seenByA.push(envelope)
-      return seenByA.length === half ? Effect.forkChild(readerA.kill({ killSignal: "SIGKILL" })) : Effect.void
-    }),
-  )
+  const seenByA = yield* Stream.runCollect(Stream.take(printed(readerA), half))
+  yield* readerA.kill({ killSignal: "SIGKILL" })
   const last = seenByA.at(-1)?.seq ?? 0
-  yield* Console.log(`  reader A  pid ${readerA.pid}  killed with SIGKILL; the last event it printed is ${last}`)
+  yield* Console.log(`  reader A  pid ${readerA.pid}  killed with SIGKILL; the last event read from it is ${last}`)
 
   const readerB = yield* spawner.spawn(
     throughline("tail", "demo", "--follow", "--after", String(last), "--json", "--store", store),
@@ -82,7 +77,7 @@ const demo = Effect.gen(function* () {
     return yield* new DemoFailed({ message: `event ${hole + 1} should come there, event ${seqs[hole]} did` })
   }
   if (end?.endsRun !== "completed") return yield* new DemoFailed({ message: "the end of the run did not arrive" })
-  if (seenByA.length === 0 || seenByA.some(({ seq }) => seq === end.seq)) {
+  if (seenByA.length < half) {
     return yield* new DemoFailed({ message: "reader A was not killed half-way" })
   }
   if (exits.recorder !== 0 || exits.readerB !== 0) {
@@ -94,8 +89,8 @@ const demo = Effect.gen(function* () {
 demo.pipe(
   Effect.scoped,
   Effect.timeoutOrElse({
-    duration: "1 minute",
-    orElse: () => Effect.fail(new DemoFailed({ message: "it took longer than a minute" })),
+    duration: "3 minutes",
+    orElse: () => Effect.fail(new DemoFailed({ message: "it took longer than three minutes" })),
   }),
   Effect.tapError((error) => Console.error(`\n  ✗ ${error.message}\n`)),
   Effect.provide(NodeServices.layer),

@@ -373,7 +373,10 @@ export const make = Effect.fnUntraced(function* (
 
   /** Takes what removed runs left in the index out of it, a bounded step at a time. */
   const reclaim: Effect.Effect<void, RedisFailed> = Effect.gen(function* () {
-    while ((yield* redis.run(scripts.reclaim, undefined)) > 0) yield* Effect.yieldNow
+    for (let step = 0; step < mostReclaimed; step++) {
+      if ((yield* redis.run(scripts.reclaim, undefined)) === 0) return
+      yield* Effect.yieldNow
+    }
   })
 
   const tryReclaim = reclaim.pipe(
@@ -420,6 +423,12 @@ export const make = Effect.fnUntraced(function* (
 export const layer = (
   options?: RedisStoreOptions,
 ): Layer.Layer<EventStore, never, IoRedis | SecureRandom.SecureRandom> => Layer.effect(EventStore, make(options))
+
+/**
+ * Steps of 500 index entries taken out at once, so that `remove` ends whatever the server answers; what is left goes with the
+ * next run that is removed.
+ */
+const mostReclaimed = 2000
 
 type Place = { readonly runId: string; readonly startedAt: number }
 

@@ -135,6 +135,8 @@ const scriptsOf = <A, E>({ redis }: Opened, effect: Effect.Effect<A, E>) =>
 const eventually = <A, E>(effect: Effect.Effect<A, E>) =>
   effect.pipe(Effect.retry(Schedule.spaced("10 millis")), Effect.timeout("10 seconds"))
 
+const runOf = (name: string) => Envelope.RunId.make(`run${name}`)
+
 describe("RedisEventArchive", () => {
   it.live("pages of any size give the same replay, each page one read-only script", () =>
     Effect.gen(function* () {
@@ -206,7 +208,6 @@ describe("RedisEventArchive", () => {
     Effect.gen(function* () {
       const opened = yield* fresh()
       const { store } = opened
-      const runOf = (name: string) => Envelope.RunId.make(`run${name}`)
       const names = ["-", "-a", "a", "_"].map((name) => Envelope.SessionId.make(name))
       yield* store.append(said(runOf(""), ["none"]))
       for (const name of names) yield* store.append(said(runOf(name), [name], { sessionId: name }))

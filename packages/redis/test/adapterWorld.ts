@@ -18,13 +18,13 @@ import { connect, createServer, type Socket } from "node:net"
 
 export const runIdOf = (n: number) => Envelope.RunId.make(`run-${n}`)
 export const runRoom = (n: number): Envelope.Room => ({ _tag: "Run", runId: runIdOf(n) })
-export const runId = Envelope.RunId.make("run")
+const runId = Envelope.RunId.make("run")
 export const otherRun = Envelope.RunId.make("other")
 export const sessionId = Envelope.SessionId.make("chat")
 export const room: Envelope.Room = { _tag: "Run", runId }
 
 let minted = 0
-export const eventOf = (more: Partial<Envelope.EncodedEvent> = {}): Envelope.EncodedEvent => ({
+const eventOf = (more: Partial<Envelope.EncodedEvent> = {}): Envelope.EncodedEvent => ({
   eventId: Envelope.EventId.make(`0199c0de-0000-7000-8000-${String(++minted).padStart(12, "0")}`),
   kind: "Said",
   delivery: "normal",

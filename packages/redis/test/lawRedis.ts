@@ -7,11 +7,16 @@
  * while a command is under way, and a command that may publish is under way until the subscriber connection has told all
  * that it published.
  */
+import type { EventArchive } from "@throughline/core/EventArchive"
+import type { EventStore } from "@throughline/core/EventStore"
+import type { StreamAdapter } from "@throughline/core/StreamAdapter"
 import type { StoreOptions } from "@throughline/core/StoreOptions"
 import * as IoRedis from "@throughline/redis/IoRedis"
 import type { RedisFailed } from "@throughline/redis/RedisFailed"
 import * as RedisThroughline from "@throughline/redis/RedisThroughline"
+import type { Services } from "@throughline/testing/Law"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
@@ -123,9 +128,16 @@ const layer: Layer.Layer<IoRedis.IoRedis> = Layer.effectContext(
   }),
 )
 
-// Cases share a connection, which neither has to be looked after nor is kept for whoever comes next.
-const live = { heartbeat: "1000 days", idle: 0 } as const
+/**
+ * The backend of a case. Cases share a connection, which need not be looked after; `idle` is how long the adapter keeps
+ * it for whoever comes next.
+ */
+export const backendOf =
+  (live: { readonly idle: Duration.Input }) =>
+  (store?: StoreOptions): Layer.Layer<EventStore | EventArchive | StreamAdapter, never, Services> =>
+    RedisThroughline.layerBackend({
+      store: { ...store, clock: "client" },
+      live: { ...live, heartbeat: "1000 days" },
+    }).pipe(Layer.provideMerge(layer))
 
-/** The backend of a case. */
-export const backend = (store?: StoreOptions) =>
-  RedisThroughline.layerBackend({ store: { ...store, clock: "client" }, live }).pipe(Layer.provideMerge(layer))
+export const backend = backendOf({ idle: "1000 days" })

@@ -132,6 +132,7 @@ const impostor = Effect.fnUntraced(function* (target: number) {
 const nonsense: ReadonlyArray<readonly [string, string, "StoreUnavailable" | "StoreBroken" | "StoreFull"]> = [
   ["another protocol", "HTTP/1.1 200 OK\r\n\r\n", "StoreUnavailable"],
   ["bytes", "\0\u0001\u0002\u00ff", "StoreUnavailable"],
+  ["one", ":1\r\n", "StoreBroken"],
   ["a number", ":5\r\n", "StoreBroken"],
   ["a text", "+OK\r\n", "StoreBroken"],
   ["nothing", "$-1\r\n", "StoreBroken"],

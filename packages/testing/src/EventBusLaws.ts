@@ -344,7 +344,7 @@ export const repairedFromLive: BusLaw = Law.make({
       [],
     )
     // With more holes than a cursor names there may be doubles, unless the ring has them all.
-    const mayDouble = holes > 64 && (elsewhere || ringFrames < 500)
+    const mayDouble = world.stored.length - world.published.length > 64 && (elsewhere || ringFrames < 500)
     if (!mayDouble) yield* Law.same("the events of both", BusWorld.sorted(both), BusWorld.sorted(stored))
     const positions = rest.map(({ position }) => position!)
     yield* Law.same(

@@ -44,7 +44,7 @@ interface Listened {
   asked: Deferred.Deferred<void, AdapterUnavailable> | undefined
 }
 
-export interface Subscription {
+interface Subscription {
   /** Returns once Redis has acknowledged it. */
   readonly inPlace: Effect.Effect<void, AdapterUnavailable>
   readonly remove: () => void
