@@ -360,7 +360,12 @@ RETURNING 1`.values,
           }),
       )
       const ground: jobWork.Ground = {
-        ...{ store, batch, commit, changes: changed, lease, reasonOf },
+        store,
+        batch,
+        commit,
+        changes: changed,
+        lease,
+        reasonOf,
         id: yield* random.uuidV7(),
         settled: (jobs: ReadonlyArray<JobRecord>) => {
           waiters.settled(jobs)

@@ -45,14 +45,20 @@ const other = "report" as JobName
 const done = "null" as JobJson
 
 const newJob = Effect.fnUntraced(function* (fields: Partial<NewJob> = {}) {
-  const id = yield* Effect.flatMap(SecureRandom.SecureRandom, (random) => random.uuidV7())
+  const random = Effect.flatMap(SecureRandom.SecureRandom, (secure) => secure.uuidV7())
+  const id = yield* Effect.provide(random, Throughline.layerCrypto)
   const job: NewJob = {
-    ...{ id: id as JobId, name, payload: "{}" as JobJson, priority: "normal", maxAttempts: 4 },
-    ...{ keepResult: 60_000, keepDead: 60_000 },
+    id: id as JobId,
+    name,
+    payload: "{}" as JobJson,
+    priority: "normal",
+    maxAttempts: 4,
+    keepResult: 60_000,
+    keepDead: 60_000,
     ...fields,
   }
   return job
-}, Effect.provide(Throughline.layerCrypto))
+})
 
 const enqueue = Effect.fnUntraced(function* (engine: JobEngine.JobEngine["Service"], fields?: Partial<NewJob>) {
   const job = yield* newJob(fields)
@@ -182,11 +188,11 @@ describe("SqliteJobEngine", () => {
       yield* first.end(late, { _tag: "Succeeded", result: '"late"' as JobJson })
       yield* until("both are lost", () => first.settled.length === 2, 1000)
       assert.deepStrictEqual(
-        first.settled.toSorted(),
-        [
+        new Map(first.settled),
+        new Map([
           [id, "Lost"],
           [late, "Lost"],
-        ].toSorted(),
+        ]),
       )
       assert.deepStrictEqual(first.interrupted, [id])
       for (const job of [id, late]) assert.strictEqual(yield* stateOf(engine, job), "running")

@@ -55,6 +55,11 @@ const manyRows = (width: number, text: (rows: string) => string) => {
   }
 }
 
+const readyText = (rank: number) => `SELECT * FROM (
+SELECT job_key, priority, ready_at, name FROM throughline_jobs
+WHERE state = 'pending' AND name = ? AND priority = ${rank} AND ready_at <= ? ORDER BY ready_at, job_key LIMIT ?)`
+const readyParts = ranks.map(readyText).join(" UNION ALL ")
+
 export const make = (sql: SqlClient, dialect: SqlDialect, maxResults: number) => {
   const all = (statement: string, parameters: ReadonlyArray<unknown>) => sql.unsafe(statement, parameters).values
 
@@ -204,9 +209,16 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
     for (const row of rows) {
       const [position, id, name, outcome, at, failedAttempts, result, failure] = row
       const entry = Result.try(() => ({
-        ...{ position, id, name, outcome, at, failedAttempts },
+        position,
+        id,
+        name,
+        outcome,
+        at,
+        failedAttempts,
         ...(result === null ? undefined : { result }),
-        ...(failure === null ? undefined : { failure: JSON.parse(String(failure)) as unknown }),
+        ...(failure === null
+          ? undefined
+          : { failure: typeof failure === "string" ? (JSON.parse(failure) as unknown) : failure }),
       })).pipe(Result.flatMap(decodeResult))
       if (Result.isFailure(entry) || entry.success.position !== place + 1 + entries.length) {
         const why = Result.isFailure(entry) ? String(entry.failure) : "entries before it are missing"
@@ -229,7 +241,9 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
       overRows(
         settleText,
         moves.map(({ evenCancelled, job, stored }) => [
-          ...[stored.key, stored.claim, evenCancelled ? 1 : 0],
+          stored.key,
+          stored.claim,
+          evenCancelled ? 1 : 0,
           ...jobRow.encodeMove(job),
         ]),
       ),
@@ -250,7 +264,8 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
     const moved = yield* moveClaims(moves)
     const refused = claims.filter(({ stored }) => !moved.has(stored.key))
     const cancellations = refused.map(({ stored }) => ({
-      ...{ stored, evenCancelled: true },
+      stored,
+      evenCancelled: true,
       job: JobRules.settled(stored.job, { _tag: "Cancelled" }, now),
     }))
     const cancelled = yield* moveClaims(cancellations)
@@ -288,11 +303,6 @@ kept_until = ${now} + keep_dead, worker = NULL, lease_until = NULL, cancel_reque
   })
 
   // Claiming
-
-  const readyText = (rank: number) => `SELECT * FROM (
-SELECT job_key, priority, ready_at, name FROM throughline_jobs
-WHERE state = 'pending' AND name = ? AND priority = ${rank} AND ready_at <= ? ORDER BY ready_at, job_key LIMIT ?)`
-  const readyParts = ranks.map(readyText).join(" UNION ALL ")
 
   /** The ready jobs to start: by priority, then since when, then by acceptance; as many as there are slots. */
   const ready = Effect.fnUntraced(function* (free: ReadonlyArray<Free>, slots: number, now: number) {
@@ -355,7 +365,7 @@ cancel_requested = 0 WHERE job_key IN (${dialect.keys}) RETURNING ${jobRow.colum
         some.map(() => nextText).join(" UNION ALL "),
         some.flatMap((name) => ranks.flatMap(() => [name, now])),
       )
-      for (const [ready] of rows) if (ready !== null) at = Math.min(at, Number(ready))
+      for (const [readyAt] of rows) if (readyAt !== null) at = Math.min(at, Number(readyAt))
     }
     return at
   })

@@ -63,7 +63,9 @@ export const make = Effect.fnUntraced(function* <E>(
         }
         const seen = finding.changes.seen()
         // Whom this doesn't find now is looked for again after the next change.
-        const found = yield* Effect.catch(finding.settled([...waiting.keys()]), () => Effect.succeed<Array<JobId>>([]))
+        const found = yield* finding
+          .settled([...waiting.keys()])
+          .pipe(Effect.catch(() => Effect.succeed<ReadonlyArray<JobId>>([])))
         for (const id of found) tell(id, Option.none())
         yield* finding.changes.after(seen)
         yield* Effect.sleep(finding.pause)
@@ -72,8 +74,8 @@ export const make = Effect.fnUntraced(function* <E>(
   )
 
   return {
-    wait: <E>(id: JobId, look: Effect.Effect<JobRecord, E>) => {
-      const next: Effect.Effect<JobRecord, E> = Effect.suspend(() => {
+    wait: <F>(id: JobId, look: Effect.Effect<JobRecord, F>) => {
+      const next: Effect.Effect<JobRecord, F> = Effect.suspend(() => {
         // In place before the look, so that nothing is missed in between.
         const waiter = add(id)
         return look.pipe(

@@ -208,14 +208,19 @@ export const make = Effect.fnUntraced(function* (
     for (const stored of claimed.found) {
       const handled = names.get(stored.job.name)!
       const current: Running = {
-        ...{ handled, stored, holdsUntil: now + lease },
-        ...{ fiber: undefined, isLost: false, isStopped: false, isConcluded: false },
+        handled,
+        stored,
+        holdsUntil: now + lease,
+        fiber: undefined,
+        isLost: false,
+        isStopped: false,
+        isConcluded: false,
       }
       running.set(stored.key, current)
       handled.running.add(current)
       current.fiber = yield* Effect.forkDetach(runJob(current))
     }
-  }).pipe(Effect.uninterruptible, claiming.withPermit)
+  }).pipe(Effect.uninterruptible, (effect) => claiming.withPermit(effect))
 
   const freeNames = () => {
     const free: Array<{ readonly name: JobName; readonly slots: number }> = []

@@ -184,15 +184,15 @@ export const shutdown: JobLaw = Law.make({
     const Slow = Job.make("slow", { payload: Schema.Number, success: Schema.Int })
     const done: Array<JobId> = []
     const begun: Array<JobId> = []
+    const handler = (takes: number, { attempt, id }: Job.JobContext) =>
+      Effect.gen(function* () {
+        begun.push(id)
+        yield* Effect.sleep(takes)
+        done.push(id)
+        return attempt
+      })
     const open = Effect.gen(function* () {
       const opened = yield* openPool({ concurrency, grace })
-      const handler = (takes: number, { attempt, id }: Job.JobContext) =>
-        Effect.gen(function* () {
-          begun.push(id)
-          yield* Effect.sleep(takes)
-          done.push(id)
-          return attempt
-        })
       yield* Scope.provide(opened.pool.handle(Slow, handler), opened.scope)
       return opened
     })

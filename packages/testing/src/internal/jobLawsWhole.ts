@@ -128,11 +128,15 @@ export const whole: Law.Law<JobEngine, EngineOptions> = Law.make({
         yield* Law.same<unknown>(
           `job ${number}`,
           kept && {
-            ...{ state: kept.state, crashes: kept.crashes, failures: kept.failures.length },
+            state: kept.state,
+            crashes: kept.crashes,
+            failures: kept.failures.length,
             ...(state === "pending" || state === "running" ? { readyAt: kept.readyAt } : undefined),
           },
           {
-            ...{ state: stateOf(state, readyAt, model.now), crashes, failures },
+            state: stateOf(state, readyAt, model.now),
+            crashes,
+            failures,
             ...(state === "pending" || state === "running" ? { readyAt } : undefined),
           },
         )

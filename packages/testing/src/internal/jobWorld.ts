@@ -25,6 +25,21 @@ export const Patience = Context.Reference<number>("@throughline/testing/JobPoolL
   defaultValue: () => 0,
 })
 
+/** What the worker says of a run that ends so. */
+const outcomeOf = (end: End, now: number): Outcome | "crash" => {
+  const failure = { _tag: "HandlerDied", at: now, message: "as the history says" } as const
+  switch (end._tag) {
+    case "Succeed":
+      return { _tag: "Succeeded", result: "null" as JobJson }
+    case "Fail":
+      return { _tag: "Retry", failure, at: now + end.retryAfter }
+    case "GiveUp":
+      return { _tag: "Dead", failure }
+    case "Crash":
+      return "crash"
+  }
+}
+
 export const makeWorld = Effect.gen(function* () {
   const engine = yield* JobEngine
   const random = yield* SecureRandom.SecureRandom
@@ -54,27 +69,18 @@ export const makeWorld = Effect.gen(function* () {
     ids[number] = id
     numbers.set(id, number)
     const job: NewJob = {
-      ...{ id, name: JobName.make(name), payload: "{}" as JobJson, priority: priorities[rank - 1]! },
-      ...{ maxAttempts: 100, keepResult: kept, keepDead: kept },
+      id,
+      name: JobName.make(name),
+      payload: "{}" as JobJson,
+      priority: priorities[rank - 1]!,
+      maxAttempts: 100,
+      keepResult: kept,
+      keepDead: kept,
       ...(delay === 0 ? undefined : { runAt: now + delay }),
       ...(key === undefined ? undefined : { uniqueKey: key }),
     }
     return job
   })
-
-  const outcomeOf = (end: End, now: number): Outcome | "crash" => {
-    const failure = { _tag: "HandlerDied", at: now, message: "as the history says" } as const
-    switch (end._tag) {
-      case "Succeed":
-        return { _tag: "Succeeded", result: "null" as JobJson }
-      case "Fail":
-        return { _tag: "Retry", failure, at: now + end.retryAfter }
-      case "GiveUp":
-        return { _tag: "Dead", failure }
-      case "Crash":
-        return "crash"
-    }
-  }
 
   /** Works with some bounds until it is stopped. */
   const work = Effect.fnUntraced(function* (slots: number, maxCrashes: number, names: ReadonlyMap<string, number>) {
