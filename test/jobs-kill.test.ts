@@ -10,7 +10,7 @@ it.live(
     Effect.gen(function* () {
       const seed = yield* Config.Int("THROUGHLINE_SEED").pipe(Config.orElse(() => Config.succeed(Date.now() % 1e9)))
       const log: Array<string> = []
-      const { accepted, cut, kills, problems } = yield* Kills.run({
+      const { accepted, cut, kills, problems, stalls } = yield* Kills.run({
         kills: 24,
         jobs: 500,
         seed,
@@ -20,6 +20,7 @@ it.live(
       assert.deepStrictEqual(problems, [], `THROUGHLINE_SEED=${seed}`)
       // It has reached what it is for.
       assert.isAtLeast(kills, 24)
+      assert.isAtLeast(stalls, 1)
       assert.isAtLeast(accepted, 500)
       assert.isAtLeast(cut, 10, "too few runs were cut short")
     }).pipe(Effect.scoped),

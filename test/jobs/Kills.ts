@@ -34,6 +34,8 @@ export interface Report {
   readonly kills: number
   /** Workers that were told to stop. */
   readonly stops: number
+  /** Workers that stood still for longer than their leases before they were killed. */
+  readonly stalls: number
   /** Runs that began, and those of them that were cut short by a kill. */
   readonly runs: number
   readonly cut: number
@@ -69,10 +71,16 @@ const makeLedger = () => {
 }
 type Ledger = ReturnType<typeof makeLedger>
 
-/** How a worker ends: ms after it has said that it works, or after its start. */
+/**
+ * How a worker ends: ms after it has said that it works, or after its start. One that stands still first is stopped for longer
+ * than its lease, and then goes on as if nothing had been, for a moment.
+ */
 type End =
-  | { readonly signal: "SIGKILL" | "SIGTERM"; readonly afterReady: number }
+  | { readonly signal: "SIGKILL" | "SIGTERM"; readonly afterReady: number; readonly standsStill?: boolean }
   | { readonly signal: "SIGKILL"; readonly afterStart: number }
+
+const standsStillFor = 1400
+const goesOnFor = 150
 
 /** A life of a worker. */
 const life = (paths: Paths, ledger: Ledger, enqueued: number, end: End | undefined) =>
@@ -89,7 +97,15 @@ const life = (paths: Paths, ledger: Ledger, enqueued: number, end: End | undefin
     createInterface({ input: child.stdout }).on("line", (line) => {
       const [what, id = "", fails] = line.split(" ")
       if (what === "ready" && end !== undefined && "afterReady" in end) {
-        timer = setTimeout(() => child.kill(signal), end.afterReady)
+        const { afterReady, standsStill = false } = end
+        timer = setTimeout(() => {
+          if (!standsStill) return void child.kill(signal)
+          child.kill("SIGSTOP")
+          timer = setTimeout(() => {
+            child.kill("SIGCONT")
+            timer = setTimeout(() => child.kill(signal), goesOnFor)
+          }, standsStillFor)
+        }, afterReady)
       } else if (what === "accepted") ledger.of(id).fails = Number(fails)
       else if (what === "twice") ledger.of(id).overlaps++
       else if (what === "end") running.delete(id)
@@ -141,15 +157,34 @@ const enqueueSome = Effect.fnUntraced(function* (ledger: Ledger, count: number) 
   })
 })
 
+/** Has the file itself note what must never be done to a lease, whoever does it. */
+const watch = (paths: Paths) => {
+  const database = new DatabaseSync(paths.filename)
+  database.exec(`CREATE TABLE kill_suite_wrongs (id TEXT NOT NULL, what TEXT NOT NULL);
+CREATE TRIGGER kill_suite_taken AFTER UPDATE ON throughline_jobs
+WHEN NEW.crashes > OLD.crashes AND OLD.lease_until > unixepoch('subsec') * 1000
+BEGIN INSERT INTO kill_suite_wrongs VALUES (NEW.id, 'was taken from a worker whose lease was not over'); END;
+CREATE TRIGGER kill_suite_claimed AFTER UPDATE ON throughline_jobs
+WHEN NEW.claim <> OLD.claim AND (OLD.state <> 'pending' OR NEW.claim <> OLD.claim + 1)
+BEGIN INSERT INTO kill_suite_wrongs VALUES (NEW.id, 'was claimed while it was ' || OLD.state); END;
+CREATE TRIGGER kill_suite_settled AFTER UPDATE ON throughline_jobs
+WHEN NEW.state IN ('succeeded', 'dead') AND OLD.state <> 'running'
+BEGIN INSERT INTO kill_suite_wrongs VALUES (NEW.id, 'became ' || NEW.state || ' while it was ' || OLD.state); END`)
+  database.close()
+}
+
 /** Everything that the file says of its jobs, and what of it is wrong. */
 const examine = (paths: Paths, ledger: Ledger) => {
   const database = new DatabaseSync(paths.filename)
   const problems: Array<string> = []
   const rows = database.prepare("SELECT id, state, failures, crashes, claim FROM throughline_jobs").all()
   const results = database.prepare("SELECT id, outcome FROM throughline_job_results").all()
+  const wrongs = database.prepare("SELECT id, what FROM kill_suite_wrongs").all()
   const integrity = database.prepare("PRAGMA integrity_check").get()?.["integrity_check"]
   database.close()
   if (integrity !== "ok") problems.push(`the file is damaged: ${String(integrity)}`)
+
+  for (const { id, what } of wrongs) problems.push(`job ${String(id)} ${String(what)}`)
 
   const settled = new Map<string, Array<string>>()
   for (const { id, outcome } of results) {
@@ -195,6 +230,7 @@ export const run = Effect.fnUntraced(function* (settings: Settings) {
   const ledger = makeLedger()
   let kills = 0
   let stops = 0
+  let stalls = 0
 
   const round = Effect.gen(function* () {
     const kind = yield* Random.nextIntBetween(0, 10)
@@ -203,10 +239,11 @@ export const run = Effect.fnUntraced(function* (settings: Settings) {
     const end: End =
       kind === 0
         ? { signal: "SIGKILL", afterStart: 50 + after * 2 }
-        : { signal: kind === 1 ? "SIGTERM" : "SIGKILL", afterReady: after }
+        : { signal: kind === 1 ? "SIGTERM" : "SIGKILL", afterReady: after, standsStill: kind > 1 && kind < 5 }
     yield* life(paths, ledger, yield* Random.nextIntBetween(0, 4), end)
     if (end.signal === "SIGTERM") return void stops++
     kills++
+    if ("standsStill" in end && end.standsStill === true) stalls++
     if (kills % 50 === 0) log(`${kills} kills, ${ledger.jobs.size} jobs`)
   })
   const lane = (index: number) =>
@@ -216,6 +253,7 @@ export const run = Effect.fnUntraced(function* (settings: Settings) {
 
   const pool = Effect.provide(
     Effect.gen(function* () {
+      watch(paths)
       // Jobs come all the time that workers are killed.
       const batch = 20
       const batches = Math.ceil(settings.jobs / batch)
@@ -256,6 +294,7 @@ export const run = Effect.fnUntraced(function* (settings: Settings) {
     problems,
     kills,
     stops,
+    stalls,
     crashes,
     accepted: seen.filter(({ fails }) => fails !== undefined).length,
     runs: sum(({ runs }) => runs),
