@@ -243,7 +243,7 @@ export const run = Effect.fnUntraced(function* (settings: Settings) {
     yield* life(paths, ledger, yield* Random.nextIntBetween(0, 4), end)
     if (end.signal === "SIGTERM") return void stops++
     kills++
-    if ("standsStill" in end && end.standsStill === true) stalls++
+    if ("standsStill" in end && end.standsStill) stalls++
     if (kills % 50 === 0) log(`${kills} kills, ${ledger.jobs.size} jobs`)
   })
   const lane = (index: number) =>
