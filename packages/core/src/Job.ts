@@ -147,7 +147,9 @@ const codecOf = <A>(schema: JobSchema<A>): JobCodec<A> => {
       guarded(() => {
         const encoded = encode(value)
         if (Result.isFailure(encoded)) return Result.fail(String(encoded.failure))
-        return Result.succeed(JSON.stringify(encoded.success) as JobJson)
+        // Schemas of anything let through what JSON has no text for: `undefined`, a function.
+        const json = JSON.stringify(encoded.success) as JobJson | undefined
+        return json === undefined ? Result.fail(`JSON has no ${typeof encoded.success}`) : Result.succeed(json)
       }),
     decode: (json) => guarded(() => Result.mapError(decode(JSON.parse(json)), String)),
   }

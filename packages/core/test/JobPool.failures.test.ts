@@ -195,6 +195,53 @@ describe("a handler", () => {
     )
   }
 
+  it.effect("that gives what JSON has no text for is refused, and its worker lives on", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const Anything = Job.make("anything", { payload: Schema.Int, success: Schema.Any, maxAttempts: 1 })
+      yield* jobs.handle(Anything, (n) => Effect.succeed(n === 0 ? undefined : n === 1 ? () => n : n))
+      for (const n of [0, 1]) {
+        const { id } = yield* jobs.enqueue(Anything, n)
+        const died = yield* Effect.flip(jobs.awaitResult(Anything, id))
+        if (died._tag !== "JobDied") return assert.fail(`it did not die: ${died._tag}`)
+        assert.strictEqual(died.failure._tag, "ResultRefused")
+        assert.strictEqual((yield* record(id)).crashes, 0)
+      }
+      const next = yield* jobs.enqueue(Anything, 2)
+      assert.strictEqual(yield* jobs.awaitResult(Anything, next.id), 2)
+    }).pipe(Effect.provide(pool({ concurrency: 1 }))),
+  )
+
+  it.effect("whose result's codec dies has a failed attempt, and no crash", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const encode = () => {
+        throw new Error("broken codec")
+      }
+      const Broken = { ...Note, maxAttempts: 1, success: { ...Note.success, encode } }
+      yield* jobs.handle(Broken, Effect.succeed)
+      const { id } = yield* jobs.enqueue(Broken, "a")
+      yield* Effect.flip(jobs.awaitResult(Broken, id))
+      const { crashes, failures } = yield* record(id)
+      assert.deepStrictEqual([crashes, failures.map(({ _tag }) => _tag)], [0, ["HandlerDied"]])
+    }).pipe(Effect.provide(pool())),
+  )
+
+  it.effect("that tells a progress which is no JSON goes on without it", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const cycle: { [key: string]: Schema.Json } = {}
+      cycle["self"] = cycle
+      yield* jobs.handle(Note, (note, { progress }) =>
+        // `undefined` as code without types gives it.
+        Effect.as(Effect.andThen(progress(cycle), progress(undefined as unknown as Schema.Json)), note),
+      )
+      const { id } = yield* jobs.enqueue(Note, "a")
+      assert.strictEqual(yield* jobs.awaitResult(Note, id), "a")
+      assert.isUndefined((yield* record(id)).progress)
+    }).pipe(Effect.provide(pool())),
+  )
+
   it.effect("that ends before its timeout leaves no timer behind", () =>
     Effect.gen(function* () {
       const jobs = yield* JobPool.JobPool
@@ -221,6 +268,24 @@ const stored = (payload: string, more: Partial<NewJob> = {}): NewJob => ({
 })
 
 describe("what went wrong outside of a handler", () => {
+  it.effect("a payload, a delay or a time that is none is refused with a type", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const Anything = Job.make("anything", { payload: Schema.Any })
+      assert.strictEqual((yield* Effect.flip(jobs.enqueue(Anything, undefined)))._tag, "PayloadInvalid")
+      for (const options of [
+        // As code without types gives it.
+        { delay: "nonsense" as unknown as number },
+        { delay: Duration.infinity },
+        { runAfter: "nonsense" },
+      ]) {
+        const refused = yield* Effect.flip(jobs.enqueue(Anything, 1, options))
+        assert.strictEqual(refused._tag === "EngineFailed" && refused.reason._tag, "InvalidRequest")
+      }
+      assert.strictEqual(yield* jobs.size, 0)
+    }).pipe(Effect.provide(pool())),
+  )
+
   it.effect("a payload that no longer decodes is dead with its problem, kept as it was; the rest goes on", () =>
     Effect.gen(function* () {
       const jobs = yield* JobPool.JobPool

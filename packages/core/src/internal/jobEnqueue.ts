@@ -35,7 +35,9 @@ const lookAgain = 100
 /** Not before when, in ms since 1970; no number where that can't be told. */
 const runAtOf = ({ delay, runAfter }: EnqueueOptions, now: number): number | undefined => {
   if (delay === undefined && runAfter === undefined) return undefined
-  const delayed = delay === undefined ? now : now + Duration.toMillis(Duration.fromInputUnsafe(delay))
+  const pause = delay === undefined ? Option.some(Duration.zero) : Duration.fromInput(delay)
+  if (Option.isNone(pause)) return Number.NaN
+  const delayed = now + Duration.toMillis(pause.value)
   if (runAfter === undefined) return delayed
   const after = DateTime.make(runAfter)
   return Option.isNone(after) ? Number.NaN : Math.max(delayed, DateTime.toEpochMillis(after.value))
