@@ -249,7 +249,9 @@ export class JobPool extends Context.Service<
 
     /**
      * Stops handling: takes no more jobs, lets those that run end within the grace time (the pool's by default), interrupts the
-     * rest and gives them back uncharged. Enqueueing and asking go on. Final for the handlers that there are.
+     * rest and gives them back uncharged. Enqueueing and asking go on. Final for the handlers that there are: a shutdown that is
+     * interrupted goes on, and who stops them a second time (the end of their layer too) waits for the first, as long as its
+     * grace time.
      */
     readonly shutdown: (grace?: Duration.Input) => Effect.Effect<Stopped>
   }

@@ -14,6 +14,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -118,6 +119,35 @@ describe("shutting down", () => {
       yield* TestClock.adjust("1 second")
       yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual(yield* Fiber.join(stopping), { givenBack: 0 })
+    }).pipe(Effect.provide(pool())),
+  )
+
+  it.effect("goes on when it is interrupted: no job runs once its layer is closed", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const log: Array<string> = []
+      const life = yield* Effect.forkChild(
+        Effect.gen(function* () {
+          yield* Effect.acquireRelease(Effect.void, () => Effect.sync(() => log.push("closed")))
+          yield* jobs.handle(Note, () =>
+            Effect.onInterrupt(Effect.never, () => Effect.sync(() => log.push("given back"))),
+          )
+          yield* settle
+          assert.isTrue(Option.isNone(yield* Effect.timeoutOption(jobs.shutdown("10 seconds"), "1 second")))
+        }).pipe(Effect.scoped),
+      )
+      const { id } = yield* jobs.enqueue(Note, "a")
+      yield* settle
+      yield* settle
+      yield* TestClock.adjust("1 second")
+      yield* settle
+      assert.deepStrictEqual(log, [])
+      yield* TestClock.adjust("9 seconds")
+      yield* Fiber.join(life)
+      assert.deepStrictEqual(log, ["given back", "closed"])
+      yield* jobs.drain()
+      yield* jobs.handle(Note, Effect.succeed)
+      assert.strictEqual(yield* jobs.awaitResult(Note, id), "a")
     }).pipe(Effect.provide(pool())),
   )
 

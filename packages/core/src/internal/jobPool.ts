@@ -126,10 +126,10 @@ export const make = Effect.fnUntraced(function* (
     )
     let retired: Deferred.Deferred<void> | undefined
     return (grace: Duration.Duration): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (retired !== undefined) return Deferred.await(retired)
+      Effect.uninterruptibleMask((restore) => {
+        if (retired !== undefined) return restore(Deferred.await(retired))
         const done = (retired = Deferred.makeUnsafe<void>())
-        return stop.pipe(
+        const retiring = stop.pipe(
           Effect.andThen(Effect.timeoutOption(idle, grace)),
           Effect.andThen(giveBack),
           Effect.ensuring(
@@ -140,6 +140,8 @@ export const make = Effect.fnUntraced(function* (
             }),
           ),
         )
+        // In a fiber apart: a caller that no longer waits must not leave jobs running beyond what their handler needs.
+        return Effect.andThen(Effect.forkDetach(retiring), restore(Deferred.await(done)))
       })
   }
 
