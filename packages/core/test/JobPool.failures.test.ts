@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Job from "@throughline/core/Job"
 import * as JobEngine from "@throughline/core/JobEngine"
 import * as JobPool from "@throughline/core/JobPool"
-import type { JobFailure, JobId, JobJson, NewJob } from "@throughline/core/JobRecord"
+import { type JobFailure, type JobId, type JobJson, JobRecord, type NewJob } from "@throughline/core/JobRecord"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -277,12 +277,39 @@ describe("what went wrong outside of a handler", () => {
         // As code without types gives it.
         { delay: "nonsense" as unknown as number },
         { delay: Duration.infinity },
+        { delay: Duration.days(1e12) },
         { runAfter: "nonsense" },
       ]) {
         const refused = yield* Effect.flip(jobs.enqueue(Anything, 1, options))
         assert.strictEqual(refused._tag === "EngineFailed" && refused.reason._tag, "InvalidRequest")
       }
       assert.strictEqual(yield* jobs.size, 0)
+    }).pipe(Effect.provide(pool())),
+  )
+
+  it.effect("a job that is kept for ever, and whose attempts may take as long, runs and can be stored", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const always = Duration.infinity
+      const Kept = Job.make("kept", { payload: Schema.Int, keepResult: always, keepDead: always, timeout: always })
+      assert.isUndefined(Kept.timeout)
+      yield* jobs.handle(Kept, () => Effect.void)
+      const { id } = yield* jobs.enqueue(Kept, 1)
+      yield* jobs.awaitResult(Kept, id)
+      const kept = yield* record(id)
+      assert.deepStrictEqual([kept.keepResult, kept.keepDead], [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER])
+      // The schema that engines read their rows with.
+      assert.deepStrictEqual(yield* Schema.decodeEffect(JobRecord)(kept), kept)
+    }).pipe(Effect.provide(pool())),
+  )
+
+  it.effect("a retry whose pause is beyond any time is at the last one", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const { Failing } = yield* failing({ retry: Schedule.spaced(Duration.millis(1e300)) })
+      const { id } = yield* jobs.enqueue(Failing, "no")
+      yield* settle
+      assert.strictEqual((yield* record(id)).readyAt, Number.MAX_SAFE_INTEGER)
     }).pipe(Effect.provide(pool())),
   )
 
@@ -346,6 +373,8 @@ describe("what went wrong outside of a handler", () => {
           under.enqueue({ jobs: [stored('""', { maxAttempts: 0 })] }),
           under.enqueue({ jobs: [stored('""', { runAt: Number.NaN })] }),
           under.enqueue({ jobs: [stored('""', { uniqueKey: "" })] }),
+          under.enqueue({ jobs: [stored('""', { keepDead: Number.POSITIVE_INFINITY })] }),
+          under.enqueue({ jobs: [stored('""', { keepResult: Number.NaN })] }),
           under.list({ limit: 0 }),
           under.results({ limit: 1001 }),
         ].map((effect) =>
@@ -354,7 +383,7 @@ describe("what went wrong outside of a handler", () => {
       )
       assert.deepStrictEqual(
         refusals.map(({ reason }) => reason?._tag),
-        Array.from({ length: 6 }, () => "InvalidRequest"),
+        Array.from({ length: 8 }, () => "InvalidRequest"),
       )
       assert.isTrue(Option.isNone(yield* under.get(stored("").id)))
     }).pipe(Effect.provide(engine())),

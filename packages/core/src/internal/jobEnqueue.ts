@@ -13,6 +13,7 @@ import type { Enqueued, JobEngine } from "../JobEngine.ts"
 import * as JobError from "../JobError.ts"
 import type { EnqueueError, EnqueueOptions, JobPool, JobRequest } from "../JobPool.ts"
 import type { JobId, JobTrace, NewJob } from "../JobRecord.ts"
+import * as JobRules from "../JobRules.ts"
 import type { NextId } from "./eventIds.ts"
 import * as jobIds from "./jobIds.ts"
 import * as jobLifecycle from "./jobLifecycle.ts"
@@ -62,7 +63,7 @@ export const newJob = (
     return Result.fail(new JobError.PayloadInvalid({ name: job.name, problem: encoded.failure }))
   }
   const runAt = runAtOf(options, now)
-  if (runAt !== undefined && !Number.isFinite(runAt)) {
+  if (runAt !== undefined && !JobRules.isTime(runAt)) {
     const reason = new InvalidRequest({ detail: "runAfter or delay is no time" })
     return Result.fail(new JobError.EngineFailed({ operation: "enqueue", reason }))
   }

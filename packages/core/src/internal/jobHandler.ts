@@ -99,6 +99,9 @@ const progressOf =
       )
     })
 
+/** A whole ms, as engines keep times; never before the pause is over. */
+const timeOf = (millis: number): number => Math.min(Number.MAX_SAFE_INTEGER, Math.ceil(millis))
+
 /** The handler's span belongs to no trace of the worker's; it links to the one that enqueued the job. */
 const traced = <A, E, R>(effect: Effect.Effect<A, E, R>, { id, name, trace }: JobRecord): Effect.Effect<A, E, R> =>
   trace === undefined
@@ -134,8 +137,7 @@ export const make = <Name extends string, P, S, E, R>(
     const steps = record.failures.map((earlier) => ({ at: earlier.at, input: inputOf(earlier) }))
     steps.push({ at: failure.at, input })
     return Effect.map(jobRetry.delayAfter(job.retry, steps), (delay) =>
-      // A whole ms, as engines keep times; never before the pause is over.
-      delay === undefined ? { _tag: "Dead", failure } : { _tag: "Retry", failure, at: Math.ceil(failure.at + delay) },
+      delay === undefined ? { _tag: "Dead", failure } : { _tag: "Retry", failure, at: timeOf(failure.at + delay) },
     )
   }
 
