@@ -378,6 +378,20 @@ describe("what is told of a job", () => {
     }).pipe(Effect.scoped, Effect.provide(layer)),
   )
 
+  it.effect("a cancelled job ends its run even if nothing is kept of it", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const store = yield* EventStore.EventStore
+      const Forgotten = Job.make("forgotten", { payload: Schema.Void, keepResult: 0 })
+      const runId = Envelope.RunId.make("forgotten")
+      const { id } = yield* jobs.enqueue(Forgotten, undefined, { delay: "1 hour", report: { runId } })
+      assert.strictEqual(yield* jobs.cancel(id), "cancelled")
+      yield* settle
+      assert.isTrue(Option.isNone(yield* jobs.get(id)))
+      assert.strictEqual((yield* store.head(runId)).status, "cancelled")
+    }).pipe(Effect.scoped, Effect.provide(layer)),
+  )
+
   it.effect("what is too large for an event is left out of it, so that the run ends all the same", () =>
     Effect.gen(function* () {
       const jobs = yield* JobPool.JobPool

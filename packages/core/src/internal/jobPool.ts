@@ -199,16 +199,16 @@ export const make = Effect.fnUntraced(function* (
     })
 
   const cancel: JobPool["Service"]["cancel"] = (id) =>
-    Effect.tap(engine.cancel(id), (answer) =>
-      answer === "cancelled"
-        ? Effect.flatMap(engine.get(id), (found) => {
-            moved.notify()
-            const job = Option.getOrUndefined(found)
-            return job === undefined || !reporter.hears(job)
-              ? Effect.void
-              : reporter.tell(job, [jobLifecycle.cancelled(job)])
-          })
-        : Effect.void,
+    // Read before: once it is cancelled its record may be gone, and nobody would end the run that it reports to.
+    Effect.flatMap(engine.get(id), (found) =>
+      Effect.tap(engine.cancel(id), (answer) => {
+        if (answer !== "cancelled") return Effect.void
+        moved.notify()
+        const job = Option.getOrUndefined(found)
+        return job === undefined || !reporter.hears(job)
+          ? Effect.void
+          : reporter.tell(job, [jobLifecycle.cancelled(job)])
+      }),
     )
 
   return {
