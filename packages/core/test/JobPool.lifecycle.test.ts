@@ -14,6 +14,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
@@ -286,6 +287,49 @@ describe("recurring jobs", () => {
       assert.strictEqual(yield* started(true, "5 minutes"), 2)
     }).pipe(Effect.provide(engine())),
   )
+})
+
+describe("a schedule that can't fire", () => {
+  /** What is logged as an error. */
+  const errors = (logged: Array<string>) =>
+    Logger.layer([
+      Logger.make(({ logLevel, message }) => {
+        if (logLevel === "Error") logged.push(String(message))
+      }),
+    ])
+
+  it.effect("whose times never come says so in the log", () => {
+    const logged: Array<string> = []
+    return Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const cron = Cron.parseUnsafe("0 0 30 2 *", "UTC")
+      for (const catchUp of [false, true]) {
+        yield* jobs.recurring(`never ${catchUp}`, { job: Note, cron, payload: "tick", catchUp })
+      }
+      yield* settle
+      for (const key of ["never false", "never true"]) {
+        assert.include(logged.join("\n"), `the schedule ${key} fires no more`)
+      }
+    }).pipe(Effect.scoped, Effect.provide(Layer.merge(pool(), errors(logged))))
+  })
+
+  it.effect("whose key is none says so in the log and enqueues nothing", () => {
+    const logged: Array<string> = []
+    return Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const cron = Cron.parseUnsafe("* * * * *", "UTC")
+      for (const key of ["", "k".repeat(257), "\ud800"]) {
+        yield* jobs.recurring(key, { job: Note, cron, payload: "tick" })
+      }
+      yield* jobs.recurring("k".repeat(256), { job: Note, cron, payload: "good" })
+      yield* TestClock.adjust("1 minute")
+      assert.lengthOf(logged, 3)
+      assert.deepStrictEqual(
+        (yield* jobs.list({ limit: 10 })).map(({ payload }) => payload as string),
+        ['"good"'],
+      )
+    }).pipe(Effect.scoped, Effect.provide(Layer.merge(pool(), errors(logged))))
+  })
 })
 
 const flaky = (_: void, { isLastAttempt, attempt, progress }: Job.JobContext) =>
