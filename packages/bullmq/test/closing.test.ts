@@ -35,11 +35,12 @@ describe("handlers that can't be interrupted", () => {
     Effect.gen(function* () {
       const engine = yield* JobEngine
       const end = yield* Deferred.make<void>()
-      const { settled, started, working } = yield* workOn(["first"], ({ job }) =>
-        job.name === "mail" && started.length === 1
-          ? Effect.uninterruptible(Effect.as(Deferred.await(end), succeeded()))
-          : Effect.succeed(succeeded()),
-      )
+      let isFirst = true
+      const { settled, started, working } = yield* workOn(["first"], () => {
+        if (!isFirst) return Effect.succeed(succeeded())
+        isFirst = false
+        return Effect.uninterruptible(Effect.as(Deferred.await(end), succeeded()))
+      })
       yield* Effect.addFinalizer(() => Deferred.succeed(end, undefined))
       const scope = yield* Scope.make()
       yield* Scope.provide(working.handle(name("mail"), { concurrency: 1 }), scope)
