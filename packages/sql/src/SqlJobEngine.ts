@@ -339,9 +339,11 @@ RETURNING 1`.values,
     get: (id) =>
       reading("get a job", (now) => Effect.map(store.load(id, now), (stored) => Option.fromUndefinedOr(stored?.job))),
     awaitSettled: (id) =>
-      waiters.wait(
-        id,
-        reading("await a job", (now) => Effect.map(load(id, now), ({ job }) => job)),
+      below("await a job")(
+        waiters.wait(
+          id,
+          reading("await a job", (now) => Effect.map(load(id, now), ({ job }) => job)),
+        ),
       ),
     cancel,
     retryDead,
@@ -386,7 +388,7 @@ RETURNING 1`.values,
 
 const isBelow = (error: unknown): error is groupCommit.Below => {
   const tag = (error as { readonly _tag?: unknown } | null)?._tag
-  return tag === "SqlError" || tag === "StoreBroken"
+  return tag === "SqlError" || tag === "StoreBroken" || tag === "StoreUnavailable"
 }
 
 /** The engine on the database of the `SqlClient`. */

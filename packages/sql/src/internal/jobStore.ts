@@ -289,6 +289,13 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
   const release = (stored: Stored, now: number) =>
     sql`UPDATE throughline_jobs SET lease_until = ${now} WHERE ${heldBy(stored)}`
 
+  /** Ends the leases of some claims of a worker. */
+  const releaseAll = (keys: ReadonlyArray<number>, worker: string, now: number) =>
+    all(
+      `UPDATE throughline_jobs SET lease_until = ? WHERE state = 'running' AND worker = ? AND job_key IN (${dialect.keys})`,
+      [now, worker, JSON.stringify(keys)],
+    )
+
   /** Lays rows that can't be decoded among the dead letters, so that they hold up no other. */
   const buryDamaged = Effect.fnUntraced(function* (row: jobRow.JobRow, now: number, problem: string) {
     const { id, key, name } = jobRow.placeOf(row)
@@ -387,16 +394,15 @@ RETURNING job_key, claim`.values,
       (rows) => rows.map(([key]) => Number(key)),
     )
 
-  /** Takes jobs from workers whose lease is over: how many, those that are dead by it, and when the next lease is over. */
+  /** Takes jobs from workers whose lease is over: how many, those that ended by it, and when the next lease is over. */
   const expire = Effect.fnUntraced(function* (
     maxCrashes: number,
     now: number,
-  ): Effect.fn.Return<{ readonly found: number; readonly dead: Array<JobRecord>; readonly next: number }, SqlError> {
+  ): Effect.fn.Return<{ readonly found: number; readonly ended: Array<JobRecord>; readonly next: number }, SqlError> {
     const rows = yield* all(
       `SELECT ${jobRow.columns} FROM throughline_jobs WHERE state = 'running' AND lease_until <= ? ORDER BY lease_until LIMIT 256`,
       [now],
     )
-    const dead: Array<JobRecord> = []
     const ended: Array<JobRecord> = []
     for (const row of rows) {
       const decoded = jobRow.decode(row, now)
@@ -411,11 +417,10 @@ RETURNING job_key, claim`.values,
         : JobRules.crashed(job, maxCrashes, now)
       yield* move(decoded.success, next)
       if (!isLive(next.state)) ended.push(next)
-      if (next.state === "dead") dead.push(next)
     }
     yield* append(ended)
     const [row] = yield* sql`SELECT min(lease_until) FROM throughline_jobs WHERE state = 'running'`.values
-    return { found: rows.length, dead, next: typeof row?.[0] === "number" ? row[0] : Number.POSITIVE_INFINITY }
+    return { found: rows.length, ended, next: typeof row?.[0] === "number" ? row[0] : Number.POSITIVE_INFINITY }
   })
 
   return {
@@ -433,6 +438,7 @@ RETURNING job_key, claim`.values,
     nextReady,
     progress,
     release,
+    releaseAll,
     renew,
     resultsAfter,
     settle,
