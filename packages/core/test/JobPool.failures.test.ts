@@ -147,6 +147,10 @@ describe("retries", () => {
   )
 })
 
+const throwing = () => {
+  throw new Error("broken codec")
+}
+
 describe("a handler", () => {
   const Wild = Job.make("wild", {
     payload: Schema.String,
@@ -215,10 +219,7 @@ describe("a handler", () => {
   it.effect("whose result's codec dies has a failed attempt, and no crash", () =>
     Effect.gen(function* () {
       const jobs = yield* JobPool.JobPool
-      const encode = () => {
-        throw new Error("broken codec")
-      }
-      const Broken = { ...Note, maxAttempts: 1, success: { ...Note.success, encode } }
+      const Broken = { ...Note, maxAttempts: 1, success: { ...Note.success, encode: throwing } }
       yield* jobs.handle(Broken, Effect.succeed)
       const { id } = yield* jobs.enqueue(Broken, "a")
       yield* Effect.flip(jobs.awaitResult(Broken, id))

@@ -289,15 +289,15 @@ describe("recurring jobs", () => {
   )
 })
 
-describe("a schedule that can't fire", () => {
-  /** What is logged as an error. */
-  const errors = (logged: Array<string>) =>
-    Logger.layer([
-      Logger.make(({ logLevel, message }) => {
-        if (logLevel === "Error") logged.push(String(message))
-      }),
-    ])
+/** What is logged as an error. */
+const errors = (logged: Array<string>) =>
+  Logger.layer([
+    Logger.make(({ logLevel, message }) => {
+      if (logLevel === "Error") logged.push(String(message))
+    }),
+  ])
 
+describe("a schedule that can't fire", () => {
   it.effect("whose times never come says so in the log", () => {
     const logged: Array<string> = []
     return Effect.gen(function* () {
@@ -433,6 +433,27 @@ describe("what is told of a job", () => {
       yield* settle
       assert.isTrue(Option.isNone(yield* jobs.get(id)))
       assert.strictEqual((yield* store.head(runId)).status, "cancelled")
+    }).pipe(Effect.scoped, Effect.provide(layer)),
+  )
+
+  it.effect("a dead job that is retried runs, but its run stays as it ended", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const store = yield* EventStore.EventStore
+      const runId = Envelope.RunId.make("retried")
+      const Mended = Job.make("mended", { payload: Schema.Void, maxAttempts: 1 })
+      let broken = true
+      yield* jobs.handle(Mended, () => (broken ? Effect.die("broken") : Effect.void))
+      const { id } = yield* jobs.enqueue(Mended, undefined, { report: { runId } })
+      yield* Effect.flip(jobs.awaitResult(Mended, id))
+      yield* settle
+      const ended = yield* store.head(runId)
+      assert.strictEqual(ended.status, "failed")
+      broken = false
+      yield* jobs.retryDead(id)
+      yield* jobs.awaitResult(Mended, id)
+      yield* settle
+      assert.deepStrictEqual(yield* store.head(runId), ended)
     }).pipe(Effect.scoped, Effect.provide(layer)),
   )
 
