@@ -3,9 +3,9 @@ import { StoreBroken } from "@throughline/core/EventStoreError"
 import type { Enqueued, Outcome, Settlement } from "@throughline/core/JobEngine"
 import {
   isLive,
-  type JobId,
+  JobId,
   type JobJson,
-  type JobName,
+  JobName,
   type JobRecord,
   JobResult,
   type NewJob,
@@ -36,6 +36,8 @@ const ranks = [1, 2, 3, 4]
 const damaged = (now: number, problem: string) =>
   JSON.stringify([{ _tag: "PayloadRefused", at: now, problem: `the stored record is damaged: ${problem}` }])
 
+const isJobId = Schema.is(JobId)
+const isJobName = Schema.is(JobName)
 const decodeResult = Schema.decodeUnknownResult(JobResult)
 
 /** Rows of one statement; a power of two, as the sizes are. */
@@ -304,6 +306,8 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
 kept_until = ${now} + keep_dead, worker = NULL, lease_until = NULL, cancel_requested = 0 WHERE job_key = ${key}`
     const { last } = yield* openLog
     const failure = JSON.stringify((JSON.parse(failures) as ReadonlyArray<unknown>)[0])
+    // An entry that nobody can read would hold up every reader of the log.
+    if (!isJobId(id) || !isJobName(name)) return
     yield* all(logText(1), [last + 1, id, name, "dead", now, 0, null, failure])
     yield* sql`UPDATE throughline_job_log SET last = ${last + 1} WHERE id = 1`
   })

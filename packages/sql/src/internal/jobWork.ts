@@ -326,11 +326,19 @@ export const make = Effect.fnUntraced(function* (
 
   const loop = Effect.gen(function* () {
     let seen = changes.seen()
+    let isAway = false
     while (true) {
       seen = yield* turn(seen).pipe(
-        Effect.tapError((error) => Effect.logWarning("The job store can't be used; trying again", error)),
+        Effect.tapError((error) => {
+          // One line for each time, not one for each attempt.
+          const isNews = !isAway
+          isAway = true
+          const { message } = ground.reasonOf(error)
+          return isNews ? Effect.logWarning(`The job store can't be used; trying again: ${message}`) : Effect.void
+        }),
         Effect.retry(backoff),
       )
+      isAway = false
       yield* rest(seen)
     }
   })
