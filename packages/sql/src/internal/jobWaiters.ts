@@ -46,7 +46,7 @@ export const make = Effect.fnUntraced(function* <E>(
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       isClosed = true
-      for (const id of [...waiting.keys()]) tell(id, Effect.fail(closed))
+      for (const id of Array.from(waiting.keys())) tell(id, Effect.fail(closed))
     }),
   )
 
