@@ -112,8 +112,9 @@ export interface Subscribe<in Args extends ReadonlyArray<unknown>, out E = never
    * double, in the order of positions. A slow reader is served from the archive at its own pace and has no queue.
    *
    * What other processes store is found when something that matches is published here; see {@link feedFrom}. A cursor
-   * names up to 64 holes, as other processes leave them in the positions that are published here. With more of them, once
-   * the cursor is past the ring or used elsewhere, frames beyond may come twice; none is ever missing.
+   * names up to 64 holes, as other processes leave them in the positions that are published here; some 40 on a store that
+   * leaves large gaps between appends, as Redis does. With more of them, once the cursor is past the ring or used elsewhere,
+   * frames beyond may come twice; none is ever missing.
    */
   (
     ...args: [...Args, options: RepairOptions]

@@ -14,6 +14,25 @@ class BusWorld {
   readonly published: Array<Frame> = []
   /** All that was stored, by position. */
   readonly stored: Array<Frame> = []
+
+  /**
+   * Whether this bus has seen more holes than a cursor names: 64, or fewer in 300 characters where a store numbers with
+   * large gaps.
+   */
+  get hasManyHoles(): boolean {
+    const positions = this.published.map(({ position }) => position!).toSorted((left, right) => left - right)
+    let holes = 0
+    let characters = String(positions[0] ?? 0).length
+    for (const [index, position] of positions.entries()) {
+      const gap = index === 0 ? 0 : position - positions[index - 1]! - 1
+      if (gap > 0) {
+        holes += 1
+        characters += `_${gap}_1`.length
+      }
+    }
+    return Math.max(holes, this.stored.length - this.published.length) > 64 || characters > 300
+  }
+
   /** Stored here and not yet published, by run, the oldest first. */
   readonly #waiting = new Map<number, Array<ReadonlyArray<Frame>>>()
   #events = 0
