@@ -397,7 +397,8 @@ describe("IoRedis", () => {
         expect(redis.client).not.toBe(client)
         yield* redis.send("SET", ["ours", "1"])
       }).pipe(Effect.provide(IoRedis.layerFrom(client)))
-      expect(client.status).toBe("ready")
+      // It may still be at its handshake, which nobody waited for.
+      expect(["connect", "ready"]).toContain(client.status)
       const other = yield* theirs(server.url, { keyPrefix: "theirs:" })
       yield* Effect.promise(() => other.lpush("nothing", "something"))
       expect(yield* Effect.promise(() => blocked)).toEqual(["theirs:nothing", "something"])

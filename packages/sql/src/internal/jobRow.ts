@@ -17,6 +17,9 @@ export interface Stored {
   readonly job: JobRecord
 }
 
+/** Names one claim of one job. */
+export const claimName = (key: number, claim: number): string => `${key}-${claim}`
+
 /** What {@link decode} reads, and {@link inserted} writes after the first. */
 const names = [
   "job_key",

@@ -75,7 +75,7 @@ WHERE job_key = ?`
     jobRow.moved.length + 3,
     (rows) => `WITH v (k, c, r, ${jobRow.moved.join(", ")}) AS (VALUES ${rows})
 UPDATE throughline_jobs SET ${jobRow.moved.map((name) => `${name} = v.${name}`).join(", ")}, ${jobRow.unclaimed}
-FROM v WHERE job_key = v.k AND claim = v.c AND throughline_jobs.state = 'running' AND cancel_requested <= v.r RETURNING job_key`,
+FROM v WHERE job_key = v.k AND claim = v.c AND throughline_jobs.state = 'running' AND cancel_requested <= v.r RETURNING job_key, claim`,
   )
   const logText = manyRows(
     8,
@@ -234,7 +234,7 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
 
   const move = ({ key }: Pick<Stored, "key">, job: JobRecord) => all(moveText, [...jobRow.encodeMove(job), key])
 
-  /** Moves claims on, each fenced by its number, where no cancellation forbids it; gives the keys of those that it did. */
+  /** Moves claims on, each fenced by its number, where no cancellation forbids it; gives the names of those that it did. */
   const moveClaims = (
     moves: ReadonlyArray<{ readonly stored: Stored; readonly job: JobRecord; readonly evenCancelled: boolean }>,
   ) =>
@@ -248,7 +248,7 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
           ...jobRow.encodeMove(job),
         ]),
       ),
-      (rows) => new Set(rows.map(([key]) => Number(key))),
+      (rows) => new Set(rows.map(([key, number]) => jobRow.claimName(Number(key), Number(number)))),
     )
 
   /** Stores what became of claims, and gives what was stored of each. */
@@ -263,19 +263,21 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
       evenCancelled: JobRules.settlementOf(outcome, true) === outcome,
     }))
     const moved = yield* moveClaims(moves)
-    const refused = claims.filter(({ stored }) => !moved.has(stored.key))
-    const cancellations = refused.map(({ stored }) => ({
-      stored,
-      evenCancelled: true,
-      job: JobRules.settled(stored.job, { _tag: "Cancelled" }, now),
-    }))
+    // By claim, not by job: a worker that stood still may have claimed a job anew while the outcome of before is on its way.
+    const nameOf = ({ claim: number, key }: Stored) => jobRow.claimName(key, number)
+    const cancellations = claims.flatMap(({ stored }) =>
+      moved.has(nameOf(stored))
+        ? []
+        : [{ stored, evenCancelled: true, job: JobRules.settled(stored.job, { _tag: "Cancelled" }, now) }],
+    )
     const cancelled = yield* moveClaims(cancellations)
-    const cancelledJobs = new Map(cancellations.map(({ job, stored }) => [stored.key, job]))
+    const cancelledJobs = new Map(cancellations.map(({ job, stored }) => [nameOf(stored), job]))
 
     const answers = claims.map(({ outcome, stored }, index): readonly [JobRecord, Settlement] => {
-      if (moved.has(stored.key)) return [moves[index]!.job, outcome]
-      return cancelled.has(stored.key)
-        ? [cancelledJobs.get(stored.key)!, { _tag: "Cancelled" }]
+      const claimed = nameOf(stored)
+      if (moved.has(claimed)) return [moves[index]!.job, outcome]
+      return cancelled.has(claimed)
+        ? [cancelledJobs.get(claimed)!, { _tag: "Cancelled" }]
         : [stored.job, { _tag: "Lost" }]
     })
     yield* append(answers.flatMap(([job, { _tag }]) => (_tag !== "Lost" && !isLive(job.state) ? [job] : [])))
@@ -382,20 +384,20 @@ cancel_requested = 0 WHERE job_key IN (${dialect.keys}) RETURNING ${jobRow.colum
 
   // Holding on
 
-  /** Extends the leases of a worker; gives the keys of the claims it still holds. */
+  /** Extends the leases of a worker; gives the claims it still holds, by name, with the keys of their jobs. */
   const renew = (worker: string, leaseUntil: number) =>
     Effect.map(
       sql`UPDATE throughline_jobs SET lease_until = ${leaseUntil} WHERE state = 'running' AND worker = ${worker}
 RETURNING job_key, claim`.values,
-      (rows) => new Map(rows.map(([key, number]) => [Number(key), Number(number)])),
+      (rows) => new Map(rows.map(([key, number]) => [jobRow.claimName(Number(key), Number(number)), Number(key)])),
     )
 
-  /** The claims of a worker that are asked to be cancelled. */
+  /** The claims of a worker that are asked to be cancelled, by their names. */
   const cancelled = (worker: string) =>
     Effect.map(
-      sql`SELECT job_key FROM throughline_jobs WHERE state = 'running' AND worker = ${worker} AND cancel_requested = 1`
-        .values,
-      (rows) => rows.map(([key]) => Number(key)),
+      sql`SELECT job_key, claim FROM throughline_jobs
+WHERE state = 'running' AND worker = ${worker} AND cancel_requested = 1`.values,
+      (rows) => rows.map(([key, number]) => jobRow.claimName(Number(key), Number(number))),
     )
 
   /** Takes jobs from workers whose lease is over: how many, those that ended by it, and when the next lease is over. */

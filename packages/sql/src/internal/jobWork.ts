@@ -19,7 +19,7 @@ import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Changes } from "./changes.ts"
 import * as groupCommit from "./groupCommit.ts"
-import type * as jobRow from "./jobRow.ts"
+import * as jobRow from "./jobRow.ts"
 import type { JobStore } from "./jobStore.ts"
 
 /** What a worker stands on. */
@@ -76,7 +76,9 @@ export const make = Effect.fnUntraced(function* (
   /** Whole milliseconds: a clock that is asked for parts of one may not move at all. */
   const renewEvery = Math.floor(lease / 3)
   const names = new Map<JobName, Handled>()
-  const running = new Map<number, Running>()
+  /** By the names of their claims: one that is lost may still run when its job is claimed anew. */
+  const running = new Map<string, Running>()
+  const nameOf = ({ stored }: Pick<Running, "stored">) => jobRow.claimName(stored.key, stored.claim)
   /** Held while jobs are claimed and started, so that who stops a name can wait for that. */
   const claiming = yield* Semaphore.make(1)
   let isPaused = false
@@ -161,7 +163,7 @@ export const make = Effect.fnUntraced(function* (
         }),
         Effect.ensuring(
           Effect.sync(() => {
-            running.delete(current.stored.key)
+            running.delete(nameOf(current))
             current.handled.running.delete(current)
             look()
           }),
@@ -229,7 +231,7 @@ export const make = Effect.fnUntraced(function* (
         isStopped: false,
         isConcluded: false,
       }
-      running.set(stored.key, current)
+      running.set(nameOf(current), current)
       handled.running.add(current)
       current.fiber = yield* Effect.forkDetach(runJob(current))
     }
@@ -249,14 +251,13 @@ export const make = Effect.fnUntraced(function* (
     const now = yield* Clock.currentTimeMillis
     if (running.size > 0 && now >= nextRenewal) {
       const held = yield* Effect.tapError(commit(store.renew(ground.id, now + lease)), () => stopOverdue)
-      for (const [key, current] of running) {
-        if (held.get(key) === current.stored.claim) current.holdsUntil = now + lease
+      for (const [claim, current] of running) {
+        if (held.delete(claim)) current.holdsUntil = now + lease
         else if (!current.isConcluded) stop(current)
-        held.delete(key)
       }
       // Claims of this worker that nobody works on any more: their outcome could not be stored while it was time.
       if (held.size > 0) {
-        yield* commit(store.releaseAll([...held.keys()], ground.id, now))
+        yield* commit(store.releaseAll([...held.values()], ground.id, now))
         nextExpiry = now
       }
       nextRenewal = now + renewEvery
@@ -287,8 +288,8 @@ export const make = Effect.fnUntraced(function* (
     mayBeCancelled = false
     cancellations = asked
     nextCancelledLook = now + cancelledLookEvery
-    for (const key of yield* store.cancelled(ground.id)) {
-      const current = running.get(key)
+    for (const claim of yield* store.cancelled(ground.id)) {
+      const current = running.get(claim)
       if (current !== undefined) stop(current)
     }
   })
