@@ -12,7 +12,7 @@ import * as Result from "effect/Result"
 import { styleText } from "node:util"
 
 // Control characters (C0 but for the tab, DEL, C1), line separators, and marks that change the direction of text.
-// eslint-disable-next-line no-control-regex
+// eslint-disable-next-line no-control-regex -- control characters are what it is for
 const unsafe = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g
 
 const names: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\u001b": "\\e" }

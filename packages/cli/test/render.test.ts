@@ -38,7 +38,7 @@ const attacks = [
   "\u0000",
 ]
 
-// eslint-disable-next-line no-control-regex
+// eslint-disable-next-line no-control-regex -- control characters are what it is for
 const acts = /[\u0000-\u0008\u000a-\u001f\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/
 
 describe("Render.event", () => {

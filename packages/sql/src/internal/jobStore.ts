@@ -32,9 +32,9 @@ const namesAtOnce = 50
 
 const ranks = [1, 2, 3, 4]
 
-/** What is kept of a damaged job among the dead letters. */
+/** Why a damaged job is among the dead letters, as it is stored. */
 const damaged = (now: number, problem: string) =>
-  JSON.stringify([{ _tag: "PayloadRefused", at: now, problem: `the stored record is damaged: ${problem}` }])
+  JSON.stringify({ _tag: "PayloadRefused", at: now, problem: `the stored record is damaged: ${problem}` })
 
 const isJobId = Schema.is(JobId)
 const isJobName = Schema.is(JobName)
@@ -303,11 +303,10 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
   /** Lays rows that can't be decoded among the dead letters, so that they hold up no other. */
   const buryDamaged = Effect.fnUntraced(function* (row: jobRow.JobRow, now: number, problem: string) {
     const { id, key, name } = jobRow.placeOf(row)
-    const failures = damaged(now, problem)
-    yield* sql`UPDATE throughline_jobs SET state = 'dead', failures = ${failures}, report = NULL, trace = NULL, settled_at = ${now},
+    const failure = damaged(now, problem)
+    yield* sql`UPDATE throughline_jobs SET state = 'dead', failures = ${`[${failure}]`}, report = NULL, trace = NULL, settled_at = ${now},
 kept_until = ${now} + keep_dead, worker = NULL, lease_until = NULL, cancel_requested = 0 WHERE job_key = ${key}`
     const { last } = yield* openLog
-    const failure = JSON.stringify((JSON.parse(failures) as ReadonlyArray<unknown>)[0])
     // An entry that nobody can read would hold up every reader of the log.
     if (!isJobId(id) || !isJobName(name)) return
     yield* all(logText(1), [last + 1, id, name, "dead", now, 0, null, failure])
