@@ -14,6 +14,10 @@ import type { Bench } from "./src/Compare.ts"
 import { cursorCodec } from "./src/cursor-codec.ts"
 import { hubFanout } from "./src/hub-fanout.ts"
 import { hubIdle } from "./src/hub-idle.ts"
+import { jobsBullmq } from "./src/jobs-bullmq.ts"
+import { jobsMemory, jobsMemoryHeap } from "./src/jobs-memory.ts"
+import { jobsSqlite } from "./src/jobs-sqlite.ts"
+import { jobsStart } from "./src/jobs-start.ts"
 import { queueOffer } from "./src/queue-offer.ts"
 import { redisAppend1, redisVsSeed } from "./src/redis-append-1.ts"
 import { redisAppendBatch } from "./src/redis-append-batch.ts"
@@ -34,6 +38,11 @@ const benches: ReadonlyArray<Bench> = [
   cursorCodec,
   hubFanout,
   hubIdle,
+  jobsBullmq,
+  jobsMemory,
+  jobsMemoryHeap,
+  jobsSqlite,
+  jobsStart,
   queueOffer,
   redisAppend1,
   redisAppendBatch,

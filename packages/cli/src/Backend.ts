@@ -1,6 +1,9 @@
 /** The services over a store, as a URL names it. */
 import type { DeadLetter } from "@throughline/core/EventBridge"
+import * as JobPool from "@throughline/core/JobPool"
 import * as Throughline from "@throughline/core/Throughline"
+import type { RedisFailed } from "@throughline/redis/RedisFailed"
+import * as SqliteJobEngine from "@throughline/sqlite/SqliteJobEngine"
 import * as SqliteThroughline from "@throughline/sqlite/SqliteThroughline"
 import * as Config from "effect/Config"
 import * as Duration from "effect/Duration"
@@ -36,23 +39,53 @@ const notOpened = (url: StoreUrl.StoreUrl, problem: string) =>
 /** Behind Sentinels that know no master, a client looks for one for ever. `record` gives up after 10 seconds by itself. */
 const openFor = Duration.seconds(8)
 
-/** The module is loaded where it is needed: its client takes a quarter of the time that the command takes to start. */
-const redis = (
+/** Opens what is on a Redis. What it is made of is loaded before its time begins: that is slow on a busy machine. */
+const openRedis = <A>(
   url: RedisUrl.RedisUrl,
-  options: Throughline.ThroughlineOptions,
-): Layer.Layer<Throughline.Throughline, StoreNotOpened> => {
-  const client = { url: url.address, sentinel: url.sentinel, keyPrefix: url.keyPrefix }
-  const problem = `no answer within ${Duration.toSeconds(openFor)} seconds`
-  return Layer.effectContext(
+  load: () => Promise<Layer.Layer<A, RedisFailed>>,
+): Layer.Layer<A, StoreNotOpened> =>
+  Layer.effectContext(
     Effect.gen(function* () {
-      const RedisThroughline = yield* Effect.promise(() => import("@throughline/redis/RedisThroughline"))
-      return yield* Layer.build(RedisThroughline.layer({ ...options, client })).pipe(
+      const layer = yield* Effect.promise(load)
+      return yield* Layer.build(layer).pipe(
         Effect.mapError(({ reason }) => notOpened(url, reason.message)),
-        Effect.timeoutOrElse({ duration: openFor, orElse: () => Effect.fail(notOpened(url, problem)) }),
+        Effect.timeoutOrElse({
+          duration: openFor,
+          orElse: () => Effect.fail(notOpened(url, `no answer within ${Duration.toSeconds(openFor)} seconds`)),
+        }),
       )
     }),
   )
-}
+
+const clientOf = ({ address, sentinel }: RedisUrl.RedisUrl) => ({ url: address, sentinel })
+
+// The modules are loaded where they are needed: the client takes a quarter of the time that the command takes to start.
+
+const redis = (url: RedisUrl.RedisUrl, options: Throughline.ThroughlineOptions) =>
+  openRedis(url, async () => {
+    const RedisThroughline = await import("@throughline/redis/RedisThroughline")
+    return RedisThroughline.layer({ ...options, client: { ...clientOf(url), keyPrefix: url.keyPrefix } })
+  })
+
+/** The jobs beside the runs of a Redis: their prefix is that of the runs, and `jobs`. */
+const jobsPrefix = ({ keyPrefix = "throughline:" }: RedisUrl.RedisUrl) => `${keyPrefix}jobs`
+
+const redisJobs = (url: RedisUrl.RedisUrl) =>
+  openRedis(url, async () => {
+    const [BullmqJobEngine, IoRedis, RedisThroughline] = await Promise.all([
+      import("@throughline/bullmq/BullmqJobEngine"),
+      import("@throughline/redis/IoRedis"),
+      import("@throughline/redis/RedisThroughline"),
+    ])
+    return pool.pipe(
+      Layer.provide(BullmqJobEngine.layer({ ...clientOf(url), prefix: jobsPrefix(url) })),
+      Layer.provide(RedisThroughline.layerBackend()),
+      Layer.provide(IoRedis.layer({ ...clientOf(url), keyPrefix: url.keyPrefix })),
+      Layer.provide(Throughline.layerCrypto),
+    )
+  })
+
+const pool = JobPool.layer()
 
 /** Opens a store; `onDeadLetter` receives what can't be stored. */
 export const layer = (
@@ -78,3 +111,19 @@ export const layer = (
       )
     }),
   )
+
+/**
+ * The jobs of a store: in a file those beside its runs, on Redis those of the BullMQ engine. A job that reports under a run of
+ * the same store goes on doing so.
+ */
+export const layerJobs = (
+  url: Exclude<StoreUrl.StoreUrl, { readonly _tag: "Memory" }>,
+): Layer.Layer<JobPool.JobPool, StoreNotOpened> =>
+  url._tag === "Redis"
+    ? redisJobs(url)
+    : pool.pipe(
+        Layer.provide(SqliteJobEngine.layer()),
+        Layer.provide(SqliteThroughline.layerBackend({ filename: url.path })),
+        Layer.provide(Throughline.layerCrypto),
+        Layer.catchTag("OpenFailed", ({ reason }) => Layer.effectContext(Effect.fail(notOpened(url, reason.message)))),
+      )

@@ -8,33 +8,18 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as GlobalFlag from "effect/cli/GlobalFlag"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Backend from "./Backend.ts"
 import * as Exit from "./Exit.ts"
 import * as Invocation from "./Invocation.ts"
+import { jobsCommand } from "./JobsCommand.ts"
 import { Format } from "./LineFormat.ts"
 import { record } from "./Record.ts"
 import { Output, tell } from "./Output.ts"
 import { list, type ListRequest, remove } from "./Runs.ts"
-import * as StoreUrl from "./StoreUrl.ts"
+import * as StoreFlag from "./StoreFlag.ts"
 import { tail, unknownRun } from "./Tail.ts"
-
-/** Flags are seen by whoever lists the processes of a machine. */
-const redisUrls =
-  "redis://[user:password@]host[:port][/database][?prefix=KEYS] (rediss:// for TLS, with NODE_EXTRA_CA_CERTS=FILE for a certificate authority of your own; redis+sentinel://host,host/master behind Sentinels; a password is better kept in THROUGHLINE_STORE)"
-
-const store = Flag.String("store").pipe(
-  Flag.withMetavar("URL"),
-  Flag.withDescription(
-    `Where runs are kept: sqlite:PATH, or ${redisUrls}. Default: THROUGHLINE_STORE, else one file in your data directory. A file and its directory must be writable even to read from: copy a store on read-only media first`,
-  ),
-  Flag.optional,
-)
-
-const toggle = (name: string, description: string) =>
-  Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.withDefault(false))
 
 const session = (description: string) =>
   Flag.String("session").pipe(
@@ -64,9 +49,9 @@ const recordCommand = Command.make(
       Flag.withDescription("The agent that the events come from"),
       Flag.optional,
     ),
-    store: store.pipe(
+    store: StoreFlag.store.pipe(
       Flag.withDescription(
-        `Where to record: sqlite:PATH, ${redisUrls}, or memory: to only try it. Default: THROUGHLINE_STORE, else one file in your data directory`,
+        `Where to record: sqlite:PATH, ${StoreFlag.redisUrls}, or memory: to only try it. Default: THROUGHLINE_STORE, else one file in your data directory`,
       ),
     ),
     format: Flag.Literals("format", Format.literals).pipe(
@@ -111,23 +96,14 @@ const Place = Schema.String.check(
   }),
 )
 
-const wrong = (message: string) => new Exit.CommandFailed({ code: Exit.usage, message })
+const { wrong } = StoreFlag
 
-/** Opens the store to read from. One that isn't there is not made: `missing` says what its absence means. */
-const withStore = Effect.fnUntraced(function* <A, E, R, E2, R2>(
+/** What is done to the runs of a store. */
+const withStore = <A, E, R, A2, E2, R2>(
   flag: Option.Option<string>,
   use: Effect.Effect<A, E, R>,
-  missing: Effect.Effect<A, E2, R2> | undefined,
-) {
-  const { url } = yield* StoreUrl.resolve(Option.getOrUndefined(flag))
-  if (url._tag === "Memory")
-    return yield* wrong(
-      "memory: is for record alone, nothing can be read from it: expected sqlite:PATH or redis://HOST",
-    )
-  const fileSystem = yield* FileSystem.FileSystem
-  if (missing !== undefined && url._tag === "Sqlite" && !(yield* fileSystem.exists(url.path))) return yield* missing
-  return yield* use.pipe(Effect.provide(Backend.layer(url)))
-})
+  missing: Effect.Effect<A2, E2, R2> | undefined,
+) => StoreFlag.withStore(flag, Backend.layer, use, missing)
 
 const tailCommand = Command.make(
   "tail",
@@ -139,10 +115,12 @@ const tailCommand = Command.make(
       Flag.withDescription("Start after this seq, or after a cursor <seq>-<generation>. Default: from the start"),
       Flag.optional,
     ),
-    follow: toggle("follow", "Go on with what is written from now on, until the run ends").pipe(Flag.withAlias("f")),
-    wait: toggle("wait", "With --follow: wait for a run that isn't known yet"),
-    store,
-    json: toggle("json", "Print one envelope a line, as JSON"),
+    follow: StoreFlag.toggle("follow", "Go on with what is written from now on, until the run ends").pipe(
+      Flag.withAlias("f"),
+    ),
+    wait: StoreFlag.toggle("wait", "With --follow: wait for a run that isn't known yet"),
+    store: StoreFlag.store,
+    json: StoreFlag.toggle("json", "Print one envelope a line, as JSON"),
   },
   Effect.fnUntraced(function* (input) {
     if (input.wait && !input.follow) return yield* wrong("--wait alone: expected --follow --wait")
@@ -172,8 +150,8 @@ const lsCommand = Command.make(
       Flag.withDescription("Only runs that stand like this"),
       Flag.optional,
     ),
-    store,
-    json: toggle("json", "Print one run a line, as JSON"),
+    store: StoreFlag.store,
+    json: StoreFlag.toggle("json", "Print one run a line, as JSON"),
   },
   (input) => {
     const request: ListRequest = {
@@ -190,7 +168,7 @@ const lsCommand = Command.make(
   Command.withShortDescription("List runs"),
 )
 
-const rmCommand = Command.make("rm", { run: runArgument, store }, (input) =>
+const rmCommand = Command.make("rm", { run: runArgument, store: StoreFlag.store }, (input) =>
   withStore(input.store, remove(input.run), unknownRun(input.run)).pipe(Effect.mapError(Exit.ofError)),
 ).pipe(
   Command.withDescription(
@@ -201,8 +179,10 @@ const rmCommand = Command.make("rm", { run: runArgument, store }, (input) =>
 
 /** The whole command. */
 export const command = Command.make("throughline").pipe(
-  Command.withDescription("Records what a process prints as a run: stored once, followed live, resumed anywhere."),
-  Command.withSubcommands([recordCommand, tailCommand, lsCommand, rmCommand]),
+  Command.withDescription(
+    "Records what a process prints as a run: stored once, followed live, resumed anywhere. Shows and mends the jobs of a program.",
+  ),
+  Command.withSubcommands([recordCommand, tailCommand, lsCommand, rmCommand, jobsCommand]),
 )
 
 /** Help where it was asked for; what is wrong with a command line, and only that, on standard error. */

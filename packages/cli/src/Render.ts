@@ -158,33 +158,67 @@ const statusStyle: Readonly<Record<string, Style>> = {
   completed: "green",
   failed: "red",
   cancelled: "yellow",
+  waiting: "cyan",
+  succeeded: "green",
+  dead: "red",
 }
 
-/** Runs as a table, one line a run under a line of headings. */
-export const table = (runs: ReadonlyArray<RunSummary>, style: Paint): ReadonlyArray<string> => {
-  const rows = runs.map((run) => [
-    run.runId,
-    run.status,
-    String(run.events),
-    duration(run.durationMs),
-    `${duration(run.ageMs)} ago`,
-    run.sessionId ?? "",
-  ])
-  const headings = ["RUN", "STATUS", "EVENTS", "DURATION", "LAST EVENT", "SESSION"]
-  const widths = headings.map((heading, column) =>
+/** The color that a run's status, or a job's state, is shown in. */
+export const styleOf = (status: string): Style | undefined => statusStyle[status]
+
+/** A column of a table. */
+export interface Column {
+  readonly heading: string
+  /** Numbers stand right. */
+  readonly isRight?: boolean
+  readonly look?: (cell: string) => Style | undefined
+}
+
+/** Rows as lines under a line of headings, each column as wide as its widest cell. */
+export const columns = (
+  described: ReadonlyArray<Column>,
+  rows: ReadonlyArray<ReadonlyArray<string>>,
+  style: Paint,
+): ReadonlyArray<string> => {
+  const widths = described.map(({ heading }, column) =>
     rows.reduce((width, row) => Math.max(width, row[column]!.length), heading.length),
   )
   const line = (cells: ReadonlyArray<string>, look: (column: number) => Style | undefined) =>
     cells
       .map((cell, column) => {
-        const padded = column === 2 || column === 3 ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)
+        const padded = described[column]!.isRight ? cell.padStart(widths[column]!) : cell.padEnd(widths[column]!)
         const cellStyle = look(column)
         return cellStyle === undefined ? padded : style(cellStyle, padded)
       })
       .join("  ")
       .trimEnd()
   return [
-    line(headings, () => "gray"),
-    ...rows.map((row) => line(row, (column) => (column === 1 ? statusStyle[row[1]!] : undefined))),
+    line(
+      described.map(({ heading }) => heading),
+      () => "gray",
+    ),
+    ...rows.map((row) => line(row, (column) => described[column]!.look?.(row[column]!))),
   ]
 }
+
+/** Runs as a table, one line a run under a line of headings. */
+export const table = (runs: ReadonlyArray<RunSummary>, style: Paint): ReadonlyArray<string> =>
+  columns(
+    [
+      { heading: "RUN" },
+      { heading: "STATUS", look: styleOf },
+      { heading: "EVENTS", isRight: true },
+      { heading: "DURATION", isRight: true },
+      { heading: "LAST EVENT" },
+      { heading: "SESSION" },
+    ],
+    runs.map((run) => [
+      run.runId,
+      run.status,
+      String(run.events),
+      duration(run.durationMs),
+      `${duration(run.ageMs)} ago`,
+      run.sessionId ?? "",
+    ]),
+    style,
+  )

@@ -20,7 +20,7 @@ export interface TailRequest {
 }
 
 export const unknownRun = (run: RunId) =>
-  new Exit.CommandFailed({ code: Exit.unknownRun, message: `no run ${run} in this store` })
+  new Exit.CommandFailed({ code: Exit.unknown, message: `no run ${run} in this store` })
 
 /** Prints a run, up to its head or its end. */
 export const tail = Effect.fnUntraced(

@@ -54,7 +54,16 @@ describe("the command line", () => {
     [["ls", "--status", "odd"], '"running" | "completed" | "failed" | "cancelled"'],
     [["ls", "--store", "memory:"], "expected sqlite:PATH"],
     [["rm"], "throughline rm [flags] <run>"],
-    [["nonsense"], "record, tail, ls, rm"],
+    [["nonsense"], "record, tail, ls, rm, jobs"],
+    [["jobs", "nonsense"], "list, show, retry, cancel, counts"],
+    [["jobs", "list", "--state", "lost"], '"delayed" | "waiting" | "running" | "succeeded" | "dead" | "cancelled"'],
+    [["jobs", "list", "--limit", "0"], "between 1 and 1000"],
+    [["jobs", "list", "--name", "a:b"], "1 to 100 characters of A-Z a-z 0-9 . _ -"],
+    [["jobs", "counts", "--store", "memory:"], "expected sqlite:PATH"],
+    [["jobs", "show"], "throughline jobs show [flags] <job>"],
+    [["jobs", "show", "7"], "UUIDv7"],
+    [["jobs", "retry"], "throughline jobs retry [flags] <job...>"],
+    [["jobs", "cancel", "x"], "UUIDv7"],
   ] as const
   for (const [args, expected] of wrong) {
     it.effect(
@@ -104,9 +113,12 @@ describe("the command line", () => {
         ],
         ls: ["--session", "--status", "--store", "--json"],
         rm: ["--store", "Exits with 3", "its recorder isn't stopped"],
+        "jobs list": ["--state", "--name", "--limit", "--after", "--store", "--json"],
+        "jobs retry": ["--store", "--json", "Exits with 3", "with 5 if one is not dead", "xargs"],
+        "jobs cancel": ["--store", "--json", "told to interrupt it"],
       }
       for (const [name, words] of Object.entries(promised)) {
-        assert.strictEqual((yield* run([name, "--help"])).code, 0)
+        assert.strictEqual((yield* run([...name.split(" "), "--help"])).code, 0)
         const text = (yield* TestConsole.logLines).join("\n")
         for (const word of words) assert.include(text, word, name)
       }

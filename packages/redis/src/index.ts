@@ -1,6 +1,7 @@
 export * as IoRedis from "./IoRedis.ts"
 export * as RedisEventArchive from "./RedisEventArchive.ts"
 export * as RedisEventStore from "./RedisEventStore.ts"
+export * as RedisEventPublisher from "./RedisEventPublisher.ts"
 export * as RedisFailed from "./RedisFailed.ts"
 export * as RedisFrame from "./RedisFrame.ts"
 export * as RedisKeys from "./RedisKeys.ts"

@@ -29,6 +29,8 @@ export interface SqlDialect {
   readonly parameter: (index: number) => string
   /** The rows of a text that is a JSON array of strings: for `IN`, whatever the number of values. */
   readonly strings: (sql: SqlClient, json: string) => Fragment
+  /** The same of a text that is a JSON array of whole numbers and a parameter of the statement. */
+  readonly keys: string
   readonly tableExists: (sql: SqlClient, name: string) => Effect.Effect<boolean, SqlError>
   /** Whether the database refused a write because it has no room left. */
   readonly isFull: (error: SqlError) => boolean
@@ -44,6 +46,7 @@ export const sqlite: SqlDialect = {
   bytes: (column) => `octet_length(${column})`,
   greatest: (...values) => `max(${values.join(", ")})`,
   parameter: () => "?",
+  keys: "SELECT value FROM json_each(?)",
   strings: (sql, json) => sql`SELECT value FROM json_each(${json})`,
   tableExists: (sql, name) =>
     Effect.map(

@@ -10,6 +10,7 @@ import * as Schema from "effect/Schema"
 import * as Migrator from "effect/sql/Migrator"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
+import * as jobTables from "./internal/jobTables.ts"
 import * as SqlDialect from "./SqlDialect.ts"
 
 /** The database was written by a newer version of this package. Upgrade, or name another database. */
@@ -126,7 +127,10 @@ const events = Effect.gen(function* () {
   yield* create(`CREATE TABLE throughline_removed (run_key ${dialect.key})`)
 })
 
-const migrations: ReadonlyArray<Migrator.ResolvedMigration> = [[1, "events", Effect.succeed(events)]]
+const migrations: ReadonlyArray<Migrator.ResolvedMigration> = [
+  [1, "events", Effect.succeed(events)],
+  [2, "jobs", Effect.succeed(jobTables.create)],
+]
 
 const known = Math.max(...migrations.map(([id]) => id))
 

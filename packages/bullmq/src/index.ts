@@ -1,0 +1,1 @@
+export * as BullmqJobEngine from "./BullmqJobEngine.ts"
