@@ -1,0 +1,91 @@
+/**
+ * A Node server of the routes alone, with bounds on connections that an app of your own has to set itself, and a
+ * shutdown that tells streams to come back before it closes them.
+ */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import type * as HttpServerError from "effect/http/HttpServerError"
+import * as Layer from "effect/Layer"
+import { createServer, type Server } from "node:http"
+import type { Socket } from "node:net"
+import * as Problem from "./Problem.ts"
+import * as Routes from "./Routes.ts"
+import * as Streams from "./Streams.ts"
+
+export interface ListenOptions {
+  /** 4096 by default; 0: any that is free. */
+  readonly port?: number | undefined
+  /** An address of this machine, `127.0.0.1` by default. */
+  readonly host?: string | undefined
+  /** Connections at once, streams included; 12,000 by default. */
+  readonly maxConnections?: number | undefined
+}
+
+export const defaultPort = 4096
+
+/** How long a client may take to send its headers, and a whole request, in ms. */
+const headersTimeout = 10_000
+const requestTimeout = 30_000
+
+/** What Node refuses before a request is one, told as the routes tell it. */
+const clientErrors: Readonly<Record<string, Problem.ProblemName>> = {
+  HPE_HEADER_OVERFLOW: "headers-too-large",
+  ERR_HTTP_REQUEST_TIMEOUT: "request-timeout",
+}
+
+const refuseRaw = (error: NodeJS.ErrnoException, socket: Socket): void => {
+  if (error.code === "ECONNRESET" || !socket.writable || socket.bytesWritten > 0) {
+    // Nobody reads, or a response is on its way that an answer would corrupt.
+    socket.destroy()
+    return
+  }
+  const name = clientErrors[error.code ?? ""] ?? "invalid-header"
+  const body = JSON.stringify(Problem.detailsOf(Problem.refuse(name, "the request can't be read")))
+  const { status, title } = Problem.problems[name]
+  socket.end(
+    `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+  )
+}
+
+const make = (options: ListenOptions) => (): Server => {
+  const server = createServer({
+    headersTimeout,
+    requestTimeout,
+    connectionsCheckingInterval: 2000,
+    keepAliveTimeout: 5000,
+    maxHeaderSize: 16 * 1024,
+    // One `Host`, as requests are told apart by it.
+    requireHostHeader: true,
+  })
+  server.maxConnections = options.maxConnections ?? 12_000
+  server.on("clientError", refuseRaw)
+  return server
+}
+
+/** The server and its address. */
+export const layerListen = (
+  options: ListenOptions = {},
+): Layer.Layer<HttpServer.HttpServer, HttpServerError.ServeError> =>
+  NodeHttpServer.layerServer(make(options), {
+    port: options.port ?? defaultPort,
+    host: options.host ?? "127.0.0.1",
+    gracefulShutdownTimeout: "5 seconds",
+  })
+
+const drained = Layer.effectDiscard(Effect.flatMap(Streams.Streams, ({ drain }) => Effect.addFinalizer(() => drain)))
+
+/** The routes on a server of their own; an address that nothing is at is `not-found` too. */
+export const layer = (options: Routes.Options = {}) =>
+  // Released in the reverse order: first streams are told and closed, then the server, which waits for connections.
+  drained.pipe(
+    Layer.provideMerge(
+      HttpRouter.serve(Routes.layer({ ...options, everything: true }), {
+        disableLogger: true,
+        disableListenLog: true,
+        // Ids have up to 128 characters.
+        routerConfig: { maxParamLength: 4096, caseSensitive: true },
+      }),
+    ),
+  )
