@@ -1,6 +1,5 @@
 /** The `throughline` command: its subcommands, their flags, and what they promise. */
 import { AgentId, RunId, SessionId } from "@throughline/core/Envelope"
-import { defaultPort } from "@throughline/http/Server"
 import * as Argument from "effect/cli/Argument"
 import * as CliConfig from "effect/cli/CliConfig"
 import * as CliError from "effect/cli/CliError"
@@ -19,7 +18,6 @@ import { Format } from "./LineFormat.ts"
 import { record } from "./Record.ts"
 import { Output, tell } from "./Output.ts"
 import { list, type ListRequest, remove } from "./Runs.ts"
-import { serve } from "./Serve.ts"
 import * as StoreUrl from "./StoreUrl.ts"
 import { tail, unknownRun } from "./Tail.ts"
 
@@ -203,8 +201,8 @@ const serveCommand = Command.make(
     port: Flag.Int("port").pipe(
       Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 65_535 }))),
       Flag.withMetavar("PORT"),
-      Flag.withDescription(`The port to listen on; 0: any that is free. Default: ${defaultPort}`),
-      Flag.withDefault(defaultPort),
+      Flag.withDescription("The port to listen on; 0: any that is free. Default: 4096"),
+      Flag.withDefault(4096),
     ),
     host: Flag.String("host").pipe(
       Flag.withMetavar("ADDRESS"),
@@ -227,14 +225,17 @@ const serveCommand = Command.make(
     ),
     open: toggle("open", "Without a token, on an address that others can reach: let anyone in"),
   },
-  (input) =>
-    serve({
+  Effect.fnUntraced(function* (input) {
+    // The server is half of what there is to load, and the other commands don't need it.
+    const { serve } = yield* Effect.promise(() => import("./Serve.ts"))
+    yield* serve({
       port: input.port,
       host: input.host,
       store: Option.getOrUndefined(input.store),
       token: Option.getOrUndefined(input.token),
       open: input.open,
-    }).pipe(Effect.mapError(Exit.ofError)),
+    })
+  }, Effect.mapError(Exit.ofError)),
 ).pipe(
   Command.withShortDescription("Serve runs over HTTP"),
   Command.withDescription(

@@ -14,7 +14,6 @@ import type { Format } from "./LineFormat.ts"
 import { Output, type OutputClosed, tell } from "./Output.ts"
 import * as Recorder from "./Recorder.ts"
 import * as RunEnding from "./RunEnding.ts"
-import { serveRun } from "./Serve.ts"
 import { type Signal, Signals } from "./Signals.ts"
 import * as Source from "./Source.ts"
 import * as StoreUrl from "./StoreUrl.ts"
@@ -157,7 +156,10 @@ export const record = Effect.fnUntraced(function* (request: RecordRequest) {
       },
     }).pipe(Effect.provideService(EventBridge, Context.get(services, EventBridge)))
     yield* announce(runId, url, isDefault)
-    if (request.serve) viewersDone = yield* serveRun(services, runId)
+    if (request.serve) {
+      const { serveRun } = yield* Effect.promise(() => import("./Serve.ts"))
+      viewersDone = yield* serveRun(services, runId)
+    }
   }
 
   const [command, ...args] = request.command

@@ -23,7 +23,7 @@ export interface ListenOptions {
   readonly maxConnections?: number | undefined
 }
 
-export const defaultPort = 4096
+const defaultPort = 4096
 
 /** How long a client may take to send its headers, and a whole request, in ms. */
 const headersTimeout = 10_000
