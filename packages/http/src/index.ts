@@ -1,4 +1,5 @@
 export * as Access from "./Access.ts"
+export * as Api from "./Api.ts"
 export * as Bounds from "./Bounds.ts"
 export * as Page from "./Page.ts"
 export * as Problem from "./Problem.ts"

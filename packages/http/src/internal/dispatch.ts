@@ -7,6 +7,7 @@ import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as ProblemDetails from "effect/http/ProblemDetails"
 import * as Metric from "effect/Metric"
 import * as Result from "effect/Result"
+import { openApi } from "../Api.ts"
 import type { Access, AccessRequest, Action, Resource } from "../Access.ts"
 import type { Bounds } from "../Bounds.ts"
 import * as Page from "../Page.ts"
@@ -274,9 +275,16 @@ export const make = (options: Options) => {
     return yield* Problem.refuse("not-found", "there is nothing here")
   })
 
+  let document: string | undefined
+
+  /** What has no run in it: the page's files, and the description of the routes. */
   const file = (request: HttpServerRequest.HttpServerRequest, segments: ReadonlyArray<string>) => {
+    if (segments.length === 1 && segments[0] === "openapi.json") {
+      document ??= JSON.stringify(openApi())
+      return HttpServerResponse.text(document, { contentType: "application/json" })
+    }
     const found = page?.files.get(Page.nameOf(segments))
-    return found === undefined ? undefined : Effect.succeed(Page.respond(found, request.headers["if-none-match"]))
+    return found === undefined ? undefined : Page.respond(found, request.headers["if-none-match"])
   }
 
   const answer = Effect.fnUntraced(function* (
@@ -297,7 +305,7 @@ export const make = (options: Options) => {
     if (methods === undefined) {
       const served = file(request, segments)
       if (served === undefined) return yield* Problem.refuse("not-found", "there is nothing here")
-      return request.method === "GET" || request.method === "HEAD" ? yield* served : yield* notAllowed("GET, HEAD")
+      return request.method === "GET" || request.method === "HEAD" ? served : yield* notAllowed("GET, HEAD")
     }
     const allow = Object.keys(methods).join(", ")
     if (request.method === "OPTIONS" && headers["access-control-allow-origin"] !== undefined) return preflight(allow)
