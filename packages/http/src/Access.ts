@@ -135,7 +135,7 @@ const keyOf = (secret: Redacted.Redacted) =>
 
 /** A platform that can't compute an HMAC lets nobody in. */
 const verified = <E>(check: Effect.Effect<boolean, E>): Effect.Effect<boolean> =>
-  Effect.catch(check, (cause) => Effect.as(Effect.logError("a credential could not be checked", cause), false))
+  check.pipe(Effect.catch((cause) => Effect.as(Effect.logError("a credential could not be checked", cause), false)))
 
 /**
  * Whoever has the token may do everything, and says so in `Authorization: Bearer`. Health is answered to anyone, as it

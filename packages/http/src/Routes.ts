@@ -47,24 +47,30 @@ import { Page } from "./Page.ts"
 import * as Streams from "./Streams.ts"
 
 export interface Options extends Omit<Streams.Options, "bounds"> {
-  /** What all paths are under, such as `/throughline`; nothing by default. */
-  readonly prefix?: `/${string}` | undefined
   /** What can be appended, the default first; `AgentEvents` where absent. With none, nothing can. */
   // oxlint-disable-next-line no-explicit-any -- the routes never name the type of an event, so any vocabulary will do
   readonly vocabularies?: ReadonlyArray<Vocabulary<any>> | undefined
   readonly bounds?: Partial<Bounds> | undefined
-  /** Whether the routes answer for every path, also where there is no prefix: an app of nothing else. */
-  readonly everything?: boolean | undefined
   /** Kinds of rooms that appended events are published to; `Run` and `Session` by default. */
   readonly rooms?: ReadonlyArray<RoomKind> | undefined
   /** Web pages of other origins that may use the routes: none by default. `"*"`: any, without credentials of the browser's. */
   readonly cors?: { readonly origins: ReadonlyArray<string> | "*" } | undefined
 }
 
+/** Where an app mounts the routes. */
+export interface MountOptions extends Options {
+  /** What all paths are under, such as `/throughline`; nothing by default. */
+  readonly prefix?: `/${string}` | undefined
+}
+
 /** The paths that belong to the routes; a router prefers what is more exact. */
 const paths = ["/runs/*", "/sessions/*", "/health", "/metrics", "/openapi.json"] as const
 
-const make = Effect.fnUntraced(function* (options: Options) {
+/**
+ * The handler of all routes, for an app without a router: it answers every path, 404 included. Its streams are closed with
+ * the scope.
+ */
+export const make = Effect.fnUntraced(function* (options: Options = {}) {
   const bounds: Bounds = { ...defaultBounds, ...options.bounds }
   const streams = yield* Streams.make({ ...options, bounds })
   const page = Option.getOrUndefined(yield* Effect.serviceOption(Page))
@@ -89,15 +95,20 @@ const make = Effect.fnUntraced(function* (options: Options) {
     cors: options.cors,
     limit: yield* rateLimit.make(bounds.rate),
   })
-  const base = yield* HttpRouter.HttpRouter
-  const router = options.prefix === undefined ? base : base.prefixed(options.prefix)
+  return { handle, page, streams }
+})
+
+const mount = Effect.fnUntraced(function* ({ prefix, ...options }: MountOptions) {
+  const { handle, page, streams } = yield* make(options)
+  const app = yield* HttpRouter.HttpRouter
+  const router = prefix === undefined ? app : app.prefixed(prefix)
   for (const path of paths) yield* router.add("*", path, handle)
   if (page !== undefined) {
     yield* router.add("*", "/", handle)
     for (const name of page.files.keys()) yield* router.add("*", `/${encodeURI(name)}`, handle)
   }
   // Below a prefix of their own the routes answer for everything.
-  if (options.prefix !== undefined || options.everything === true) yield* router.add("*", "/*", handle)
+  if (prefix !== undefined) yield* router.add("*", "/*", handle)
   return Context.make(Streams.Streams, streams)
 })
 
@@ -109,9 +120,9 @@ const make = Effect.fnUntraced(function* (options: Options) {
  * layer; an app that drains its connections before its layers are released closes them first with `Streams.drain`.
  */
 export const layer = (
-  options: Options = {},
+  options: MountOptions = {},
 ): Layer.Layer<
   Streams.Streams,
   never,
   HttpRouter.HttpRouter | EventStore | SubscriptionHub | StreamAdapter | Access | SecureRandom
-> => Layer.effectContext(make(options))
+> => Layer.effectContext(mount(options))

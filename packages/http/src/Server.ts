@@ -2,9 +2,13 @@
  * A Node server of the routes alone, with bounds on connections that an app of your own has to set itself, and a
  * shutdown that tells streams to come back before it closes them.
  */
+import type { EventStore } from "@throughline/core/EventStore"
+import type { StreamAdapter } from "@throughline/core/StreamAdapter"
+import type { SubscriptionHub } from "@throughline/core/SubscriptionHub"
+import type { SecureRandom } from "effect/crypto/SecureRandom"
+import type { Access } from "./Access.ts"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as Effect from "effect/Effect"
-import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServer from "effect/http/HttpServer"
 import type * as HttpServerError from "effect/http/HttpServerError"
 import * as Layer from "effect/Layer"
@@ -74,18 +78,21 @@ export const layerListen = (
     gracefulShutdownTimeout: "5 seconds",
   })
 
-const drained = Layer.effectDiscard(Effect.flatMap(Streams.Streams, ({ drain }) => Effect.addFinalizer(() => drain)))
-
-/** The routes on a server of their own; an address that nothing is at is `not-found` too. */
-export const layer = (options: Routes.Options = {}) =>
-  // Released in the reverse order: first streams are told and closed, then the server, which waits for connections.
-  drained.pipe(
-    Layer.provideMerge(
-      HttpRouter.serve(Routes.layer({ ...options, everything: true }), {
-        disableLogger: true,
-        disableListenLog: true,
-        // Ids have up to 128 characters.
-        routerConfig: { maxParamLength: 4096, caseSensitive: true },
-      }),
-    ),
+/** The routes on a server of their own: every path is theirs. */
+export const layer = (
+  options: Routes.Options = {},
+): Layer.Layer<
+  Streams.Streams,
+  never,
+  HttpServer.HttpServer | EventStore | SubscriptionHub | StreamAdapter | Access | SecureRandom
+> =>
+  Layer.effect(
+    Streams.Streams,
+    Effect.gen(function* () {
+      const { handle, streams } = yield* Routes.make(options)
+      yield* HttpServer.serveEffect(handle)
+      // Finalizers run last to first: streams are told and closed before the server waits for its connections.
+      yield* Effect.addFinalizer(() => streams.drain)
+      return streams
+    }),
   )

@@ -126,7 +126,7 @@ class OpenStream {
 
   /** Tells the client why, and ends the stream; `before` is sent first. */
   close(reason: ClosingReason, before = ""): void {
-    if (this.closing !== undefined || !this.outlet.isOpen) return
+    if (this.closing !== undefined) return
     this.closing = reason
     this.#start()
     this.outlet.end(Buffer.from(before + sseFrame.controlFrame("closing", { reason })))
@@ -212,7 +212,7 @@ export const make = Effect.fnUntraced(function* (
 
   const drain = Effect.gen(function* () {
     draining = true
-    for (const stream of [...streams]) yield* tellShutdown(stream)
+    for (const stream of streams) yield* tellShutdown(stream)
   })
 
   const enter = (stream: OpenStream): Problem.Refused | undefined => {
