@@ -79,6 +79,10 @@ const isWellFormed = ({ correlation, tags }: typeof PostedEvent.Type): boolean =
   (tags ?? []).every((tag) => tag.isWellFormed()) &&
   Object.entries(correlation ?? {}).every(([key, value]) => key.isWellFormed() && value.isWellFormed())
 
+/** The moment in a UUIDv7: an event that is posted again under its id is the same to the millisecond. */
+const mintedAt = (eventId: EventId): string =>
+  Vocabulary.timestamp(Number.parseInt(eventId.slice(0, 8) + eventId.slice(9, 13), 16))
+
 /** Reads a posted event by its schema and the vocabulary. */
 const inputOf = (vocabulary: AnyVocabulary, value: unknown): Result.Result<EventInput<unknown>, string> => {
   const posted = decodePosted(value)
@@ -88,9 +92,13 @@ const inputOf = (vocabulary: AnyVocabulary, value: unknown): Result.Result<Event
   if (problem !== undefined) return Result.fail(problem)
   if (!isWellFormed(posted.success)) return Result.fail("tags or correlation has a lone surrogate")
   const event = vocabulary.decode(JSON.stringify(posted.success.event))
-  return Result.isFailure(event)
-    ? Result.fail(`event: ${event.failure.slice(0, 500)}`)
-    : Result.succeed({ ...posted.success, event: event.success })
+  if (Result.isFailure(event)) return Result.fail(`event: ${event.failure.slice(0, 500)}`)
+  const { emittedAt, eventId } = posted.success
+  return Result.succeed({
+    ...posted.success,
+    emittedAt: emittedAt ?? (eventId === undefined ? undefined : mintedAt(eventId)),
+    event: event.success,
+  })
 }
 
 const encodeAll = Effect.fnUntraced(function* (

@@ -103,7 +103,7 @@ export const tokenOf = (query: string): Redacted.Redacted | undefined => {
 
 /** The credential of `Authorization: Bearer`. */
 export const bearerOf = ({ headers }: HttpServerRequest): Redacted.Redacted | undefined => {
-  const match = /^bearer +(\S+) *$/i.exec(headers["authorization"] ?? "")
+  const match = /^bearer +(.+?) *$/i.exec(headers["authorization"] ?? "")
   return match === null ? undefined : Redacted.make(match[1]!)
 }
 
