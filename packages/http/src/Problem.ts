@@ -7,6 +7,7 @@ import type { AppendError } from "@throughline/core/EventStore"
 import type { StoreReason } from "@throughline/core/EventStoreError"
 import type { RunError } from "@throughline/core/RunItem"
 import type { Overflow, QueueRefused } from "@throughline/core/SubscriberQueue"
+import * as Effect from "effect/Effect"
 import type { ProblemDetails } from "effect/http/ProblemDetails"
 import * as Schema from "effect/Schema"
 
@@ -95,6 +96,12 @@ export const detailsOf = ({ detail, fields, name }: Refused): ProblemDetails => 
   detail,
   ...fields,
 })
+
+/** Logs what went wrong below: the client isn't told. */
+export const report = (refused: Refused): Effect.Effect<void> =>
+  refused.status >= 500 && refused.cause !== undefined
+    ? Effect.logError(`${refused.name}: ${refused.detail}`, refused.cause)
+    : Effect.void
 
 /** The answer where a run is unknown, and where the caller may not know of it: the two are the same. */
 export const unknownRun = (runId: string): Refused => refuse("run-unknown", `there is no run ${runId}`)

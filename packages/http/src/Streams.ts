@@ -256,6 +256,7 @@ export const make = Effect.fnUntraced(function* (
         else if (exit._tag === "Failure") {
           const error = refusedBy(exit.cause)
           if (!stream.started) return yield* error
+          yield* Problem.report(error)
           stream.sink.frame(sseFrame.controlFrame("failed", Problem.detailsOf(error)))
         }
         stream.outlet.end()

@@ -32,19 +32,19 @@ const requests: ReadonlyArray<readonly [string, RequestOptions]> = [
 const sign = (runId_: string, expiresIn: "1 hour" | "200 millis" | "-1 hour" = "1 hour") =>
   Effect.provide(Access.sign({ secret, runId: RunId.make(runId_), expiresIn }), mac)
 
-describe("open access", () => {
-  const build = (host: string, options?: Parameters<typeof Access.layerOpen>[0]) =>
-    Effect.scoped(Layer.build(Layer.provide(Access.layerOpen(options), Server.layerListen({ port: 0, host }))))
+const buildOpen = (host: string, options?: Parameters<typeof Access.layerOpen>[0]) =>
+  Effect.scoped(Layer.build(Layer.provide(Access.layerOpen(options), Server.layerListen({ port: 0, host }))))
 
+describe("open access", () => {
   it.live("is refused on an address that others reach, unless said twice", () =>
     Effect.gen(function* () {
       for (const host of ["0.0.0.0", "::"]) {
-        const error = yield* Effect.flip(build(host))
+        const error = yield* Effect.flip(buildOpen(host))
         assert.strictEqual(error._tag, "OpenRefused")
-        yield* build(host, { openToAnyone: true })
+        yield* buildOpen(host, { openToAnyone: true })
       }
-      yield* build("127.0.0.1")
-      yield* build("localhost")
+      yield* buildOpen("127.0.0.1")
+      yield* buildOpen("localhost")
     }),
   )
 
@@ -148,22 +148,22 @@ describe("a signed link", () => {
   )
 })
 
-describe("a right of the app's own", () => {
-  /** Lets `bearer` values read the runs whose ids they begin. */
-  const byPrefix = (revoked: Set<string>) =>
-    Layer.succeed(Access.Access, {
-      decide: ({ bearer: given, resource }) =>
-        Effect.succeed(
-          given === undefined
-            ? Access.unauthorized
-            : resource._tag === "Run" &&
-                resource.runId.startsWith(Redacted.value(given)) &&
-                !revoked.has(Redacted.value(given))
-              ? Access.allowed
-              : Access.denied,
-        ),
-    })
+/** Lets `bearer` values read the runs whose ids they begin. */
+const byPrefix = (revoked: Set<string>) =>
+  Layer.succeed(Access.Access, {
+    decide: ({ bearer: given, resource }) =>
+      Effect.succeed(
+        given === undefined
+          ? Access.unauthorized
+          : resource._tag === "Run" &&
+              resource.runId.startsWith(Redacted.value(given)) &&
+              !revoked.has(Redacted.value(given))
+            ? Access.allowed
+            : Access.denied,
+      ),
+  })
 
+describe("a right of the app's own", () => {
   it.live("denied and unknown look the same", () =>
     Effect.gen(function* () {
       const server = yield* serve({ access: byPrefix(new Set()) })

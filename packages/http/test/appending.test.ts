@@ -18,6 +18,8 @@ const producer = (number: number, epoch = 1) => ({
 })
 const eventId = "01a1fdbd-d295-723e-933e-4dccc359df56"
 
+const ifHead = (cursor: string) => ({ "if-match": `"${cursor}"` })
+
 describe("an append", () => {
   it.live("stores one event, a batch, and lines, and says where each is", () =>
     Effect.gen(function* () {
@@ -50,7 +52,7 @@ describe("an append", () => {
       const { envelopes, head } = yield* server.store.read({ runId, limit: 10 })
       assert.strictEqual(head.status, "completed")
       assert.strictEqual(cursor, `5-${head.generation}`)
-      assert.deepInclude(envelopes[0], {
+      assert.deepInclude(envelopes[0]!, {
         eventId,
         agentId: "a1",
         provider: "p1",
@@ -127,18 +129,17 @@ describe("an append", () => {
   it.live("only onto the head that If-Match names", () =>
     Effect.gen(function* () {
       const server = yield* serve()
-      const head = (cursor: string) => ({ "if-match": `"${cursor}"` })
-      const first = yield* server.post(path, { event: started }, head("0"))
+      const first = yield* server.post(path, { event: started }, ifHead("0"))
       const { cursor } = JSON.parse(first.body)
-      const moved = yield* server.post(path, { event: started }, head("0"))
+      const moved = yield* server.post(path, { event: started }, ifHead("0"))
       assert.deepStrictEqual(
         [moved.status, problemOf(moved), JSON.parse(moved.body).cursor],
         [412, "head-moved", cursor],
       )
-      const other = yield* server.post(path, { event: delta("a") }, head("1-aaaaaaaa"))
+      const other = yield* server.post(path, { event: delta("a") }, ifHead("1-aaaaaaaa"))
       assert.deepStrictEqual([other.status, JSON.parse(other.body).cursor], [412, cursor])
-      assert.strictEqual((yield* server.post(path, { event: delta("a") }, head(cursor))).status, 200)
-      assert.strictEqual((yield* server.post(path, { event: delta("a") }, head("2"))).status, 200)
+      assert.strictEqual((yield* server.post(path, { event: delta("a") }, ifHead(cursor))).status, 200)
+      assert.strictEqual((yield* server.post(path, { event: delta("a") }, ifHead("2"))).status, 200)
       for (const text of ["*", "1", 'W/"1"', '"x"', '"1", "2"']) {
         const answer = yield* server.post(path, { event: delta("a") }, { "if-match": text })
         assert.strictEqual(problemOf(answer), "invalid-header", text)

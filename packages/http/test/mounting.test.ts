@@ -17,7 +17,7 @@ const hello = HttpRouter.add("GET", "/hello", Effect.succeed(HttpServerResponse.
 const fallback = HttpRouter.add("GET", "/*", Effect.succeed(HttpServerResponse.text("the app's own")))
 
 /** An app with routes of its own, as `HttpRouter.serve` makes it where nothing is configured. */
-const mounted = Effect.fnUntraced(function* (options: Routes.Options) {
+const mounted = Effect.fnUntraced(function* (options: Routes.MountOptions) {
   const app = HttpRouter.serve(Layer.mergeAll(hello, fallback, Routes.layer(options)), {
     disableLogger: true,
     disableListenLog: true,

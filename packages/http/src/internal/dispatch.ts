@@ -81,11 +81,6 @@ const refusedResponse = (refused: Problem.Refused): HttpServerResponse.HttpServe
 const notAllowed = (allow: string) =>
   new Problem.Refused({ name: "method-not-allowed", detail: `expected ${allow}`, allow })
 
-const report = (refused: Problem.Refused) =>
-  refused.status >= 500 && refused.cause !== undefined
-    ? Effect.logError(`${refused.name}: ${refused.detail}`, refused.cause)
-    : Effect.void
-
 /** Makes the handler of all routes. */
 export const make = (options: Options) => {
   const { access, cors, limit, page, services } = options
@@ -162,7 +157,7 @@ export const make = (options: Options) => {
       Effect.catchDefect((cause) =>
         Effect.fail(new Problem.Refused({ name: "internal-error", detail: "the server failed", cause })),
       ),
-      Effect.catch((refused) => Effect.as(report(refused), refusedResponse(refused))),
+      Effect.catch((refused) => Effect.as(Problem.report(refused), refusedResponse(refused))),
       Effect.map(HttpServerResponse.setHeaders(headers)),
       Effect.tap(({ status }) =>
         Metric.update(
