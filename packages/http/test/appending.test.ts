@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as EventBus from "@throughline/core/EventBus"
-import { RunId, SessionId } from "@throughline/core/Envelope"
+import { AgentId, EventId, RunId, SessionId } from "@throughline/core/Envelope"
 import * as Vocabulary from "@throughline/core/Vocabulary"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -53,8 +53,8 @@ describe("an append", () => {
       assert.strictEqual(head.status, "completed")
       assert.strictEqual(cursor, `5-${head.generation}`)
       assert.deepInclude(envelopes[0]!, {
-        eventId,
-        agentId: "a1",
+        eventId: EventId.make(eventId),
+        agentId: AgentId.make("a1"),
         provider: "p1",
         turnId: "t1",
         tags: ["x"],
