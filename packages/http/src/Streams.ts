@@ -8,6 +8,7 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -73,7 +74,17 @@ const closedBy = {
 /** Ticks that a heartbeat is divided into. */
 const ticksPerHeartbeat = 4
 
-class OpenStream {
+/** A stream that is to be served: what an endpoint answers with instead of a response. */
+export class Streaming {
+  readonly options: StreamOptions
+
+  constructor(options: StreamOptions) {
+    this.options = options
+  }
+}
+
+// Its methods are the sink, as thousands of streams would each hold a set of closures.
+class OpenStream implements Sink {
   readonly outlet: Outlet
   readonly options: StreamOptions
   readonly #retry: string
@@ -92,15 +103,11 @@ class OpenStream {
     this.#retry = retry
   }
 
-  readonly sink: Sink = {
-    write: (pieces) => Effect.suspend(() => this.#write(pieces)),
-    frame: (text) => {
-      if (!this.outlet.isOpen) return
-      this.#start()
-      this.idleTicks = 0
-      this.outlet.write(Buffer.from(text))
-    },
-    close: (reason) => this.close(reason),
+  frame(text: string): void {
+    if (!this.outlet.isOpen) return
+    this.#start()
+    this.idleTicks = 0
+    this.outlet.write(Buffer.from(text))
   }
 
   #start(): void {
@@ -110,14 +117,14 @@ class OpenStream {
     this.outlet.write(Buffer.from(this.#retry))
   }
 
-  #write(pieces: sseFrame.Pieces): Effect.Effect<void> {
+  write(pieces: sseFrame.Pieces): Effect.Effect<void> {
     this.#start()
     this.idleTicks = 0
     for (let piece = pieces.take(); piece !== undefined; piece = pieces.take()) {
       if (!this.outlet.write(piece)) {
-        return Effect.flatMap(this.outlet.drained, () => {
+        return Effect.flatMap(this.outlet.drained(), () => {
           this.stalledTicks = 0
-          return this.#write(pieces)
+          return this.write(pieces)
         })
       }
     }
@@ -144,7 +151,7 @@ export class Streams extends Context.Service<
      */
     readonly serve: (
       request: HttpServerRequest,
-      options: StreamOptions,
+      streaming: Streaming,
     ) => Effect.Effect<HttpServerResponse.HttpServerResponse, Problem.Refused>
     /** How many are open. */
     readonly open: Effect.Effect<number>
@@ -173,7 +180,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.suspend(() =>
       outlet.isDone
         ? Effect.void
-        : Effect.timeoutOrElse(outlet.done, {
+        : Effect.timeoutOrElse(outlet.done(), {
             duration: closing === undefined ? bounds.slow : closeGrace,
             orElse: () => Effect.sync(() => outlet.destroy()),
           }),
@@ -234,43 +241,44 @@ export const make = Effect.fnUntraced(function* (
     return undefined
   }
 
-  const leave = (stream: OpenStream): void => {
-    if (!streams.delete(stream)) return
+  const leave = (stream: OpenStream) => {
+    streams.delete(stream)
     const { client } = stream.options
     const open = perClient.get(client)! - 1
     if (open === 0) perClient.delete(client)
     else perClient.set(client, open)
+    return Metric.update(openStreams, streams.size)
   }
 
-  const serve = (request: HttpServerRequest, streamOptions: StreamOptions) =>
+  /** What is left to do once a source has come to its end, or was stopped. */
+  const settle = Effect.fnUntraced(function* (stream: OpenStream, exit: Exit.Exit<void, Problem.Refused>) {
+    if (stream.closing !== undefined) yield* Metric.update(closedBy[stream.closing], 1)
+    else if (Exit.isFailure(exit)) {
+      const error = refusedBy(exit.cause)
+      if (!stream.started) return yield* error
+      yield* Problem.report(error)
+      stream.frame(sseFrame.controlFrame("failed", Problem.detailsOf(error)))
+    }
+    stream.outlet.end()
+    yield* finish(stream)
+    return sent
+  })
+
+  const serve = (request: HttpServerRequest, { options: streamOptions }: Streaming) =>
     Effect.suspend(() => {
       const stream = new OpenStream(new Outlet(request), streamOptions, retry)
       const refused = enter(stream)
       if (refused !== undefined) return Effect.fail(refused)
-      return Effect.gen(function* () {
-        yield* Metric.update(openStreams, streams.size)
-        const fiber = yield* Effect.forkChild(streamOptions.source(stream.sink))
-        stream.fiber = fiber
-        const exit = yield* Fiber.await(fiber)
-        if (stream.closing !== undefined) yield* Metric.update(closedBy[stream.closing], 1)
-        else if (exit._tag === "Failure") {
-          const error = refusedBy(exit.cause)
-          if (!stream.started) return yield* error
-          yield* Problem.report(error)
-          stream.sink.frame(sseFrame.controlFrame("failed", Problem.detailsOf(error)))
-        }
-        stream.outlet.end()
-        yield* finish(stream)
-        return sent
-      }).pipe(
+      return Metric.update(openStreams, streams.size).pipe(
+        Effect.andThen(Effect.forkChild(streamOptions.source(stream))),
+        Effect.flatMap((fiber) => {
+          stream.fiber = fiber
+          return Fiber.await(fiber)
+        }),
+        Effect.flatMap((exit) => settle(stream, exit)),
         // The request is interrupted when its client goes, or when the app is taken down without having been drained.
         Effect.onInterrupt(() => Effect.andThen(tellShutdown(stream), finish(stream))),
-        Effect.ensuring(
-          Effect.suspend(() => {
-            leave(stream)
-            return Metric.update(openStreams, streams.size)
-          }),
-        ),
+        Effect.ensuring(Effect.suspend(() => leave(stream))),
       )
     })
 

@@ -106,6 +106,7 @@ describe("metrics", () => {
       const answer = yield* server.ask("/metrics")
       assert.strictEqual(answer.headers["content-type"], "text/plain; version=0.0.4; charset=utf-8")
       assert.match(answer.body, /^# TYPE throughline_http_streams_open gauge$/m)
+      assert.match(answer.body, /^throughline_http_streams_open 1$/m)
       assert.match(answer.body, /^throughline_http_requests_total\{method="GET",status="404"\} [1-9]\d*$/m)
     }),
   )

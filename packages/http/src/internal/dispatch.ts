@@ -9,6 +9,7 @@ import type { Access, AccessRequest } from "../Access.ts"
 import type { Bounds } from "../Bounds.ts"
 import * as Page from "../Page.ts"
 import * as Problem from "../Problem.ts"
+import { Streaming } from "../Streams.ts"
 import { type Methods, methodsAt } from "./endpoints.ts"
 import type { Limit } from "./rateLimit.ts"
 import * as Request from "./request.ts"
@@ -114,8 +115,9 @@ export const make = (options: Options) => {
   ) {
     const tooLarge = checkSize(request, services.bounds)
     if (tooLarge !== undefined) return yield* tooLarge
-    const address = Request.addressOf(request) ?? "unknown"
-    yield* limit(address)
+    const address = Request.addressOf(request)
+    const from = address === undefined ? "unknown" : Request.clientAt(address)
+    yield* limit(from)
     if (yield* services.streams.isDraining) {
       return yield* Problem.later("shutting-down", "the server is shutting down")
     }
@@ -139,13 +141,13 @@ export const make = (options: Options) => {
       bearer: Request.bearerOf(request),
       token: Request.tokenOf(queryText),
       headers: request.headers,
-      remoteAddress: Request.addressOf(request),
+      remoteAddress: address,
     }
     const { client } = yield* permit(asked)
     return yield* endpoint.answer({
       request,
       query,
-      client: client ?? address,
+      client: client ?? from,
       stillAllowed: Effect.isSuccess(permit(asked)),
       headers,
     })
@@ -154,6 +156,10 @@ export const make = (options: Options) => {
   return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
     const headers = { ...commonHeaders, ...corsHeaders(cors, request) }
     return answer(request, headers).pipe(
+      // What answered is over by now: a stream holds none of it.
+      Effect.flatMap((outcome) =>
+        outcome instanceof Streaming ? services.streams.serve(request, outcome) : Effect.succeed(outcome),
+      ),
       Effect.catchDefect((cause) =>
         Effect.fail(new Problem.Refused({ name: "internal-error", detail: "the server failed", cause })),
       ),

@@ -7,7 +7,7 @@ import * as PrometheusMetrics from "effect/observability/PrometheusMetrics"
 import * as Result from "effect/Result"
 import type { Action, Resource } from "../Access.ts"
 import * as Problem from "../Problem.ts"
-import type { StreamOptions } from "../Streams.ts"
+import type { StreamOptions, Streaming } from "../Streams.ts"
 import * as Append from "./append.ts"
 import * as Health from "./health.ts"
 import { negotiate } from "./negotiation.ts"
@@ -18,7 +18,7 @@ import * as RunStream from "./runStream.ts"
 import type { Services } from "./services.ts"
 import * as SessionStream from "./sessionStream.ts"
 
-type Answer = Effect.Effect<HttpServerResponse.HttpServerResponse, Problem.Refused>
+type Answer = Effect.Effect<HttpServerResponse.HttpServerResponse | Streaming, Problem.Refused>
 
 /** A request that may be answered. */
 export interface Call extends Pick<StreamOptions, "client" | "headers" | "stillAllowed"> {

@@ -46,16 +46,18 @@ export class Outlet {
   }
 
   /** Returns once the socket has taken what was written; never where it doesn't, so it must be interrupted. */
-  readonly drained: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    if (!this.stalled) return resume(Effect.void)
-    this.#onDrain = () => {
-      this.#onDrain = undefined
-      resume(Effect.void)
-    }
-    return Effect.sync(() => {
-      this.#onDrain = undefined
+  drained(): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
+      if (!this.stalled) return resume(Effect.void)
+      this.#onDrain = () => {
+        this.#onDrain = undefined
+        resume(Effect.void)
+      }
+      return Effect.sync(() => {
+        this.#onDrain = undefined
+      })
     })
-  })
+  }
 
   end(bytes?: Uint8Array): void {
     if (!this.isOpen) return
@@ -65,16 +67,18 @@ export class Outlet {
   }
 
   /** Returns once all is sent, or the connection is gone. */
-  readonly done: Effect.Effect<void> = Effect.callback<void>((resume) => {
-    if (this.isDone) return resume(Effect.void)
-    const onDone = () => resume(Effect.void)
-    this.#response.once("finish", onDone)
-    this.#response.once("close", onDone)
-    return Effect.sync(() => {
-      this.#response.off("finish", onDone)
-      this.#response.off("close", onDone)
+  done(): Effect.Effect<void> {
+    return Effect.callback<void>((resume) => {
+      if (this.isDone) return resume(Effect.void)
+      const onDone = () => resume(Effect.void)
+      this.#response.once("finish", onDone)
+      this.#response.once("close", onDone)
+      return Effect.sync(() => {
+        this.#response.off("finish", onDone)
+        this.#response.off("close", onDone)
+      })
     })
-  })
+  }
 
   /** Drops the connection, whatever still waits to be sent. */
   destroy(): void {

@@ -114,5 +114,21 @@ export const cursorOf = (text: string): Effect.Effect<Cursor.RunPlace & { readon
     onFailure: Problem.ofError,
   })
 
+/** The address at the other end of the connection, where it is known. */
 export const addressOf = (request: HttpServerRequest): string | undefined =>
   Option.getOrUndefined(request.remoteAddress)
+
+/**
+ * Whom an address counts for: itself, but for IPv6 the network of 64 bits that one client is given, as it can use any
+ * address of it.
+ */
+export const clientAt = (address: string): string => {
+  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)
+  if (mapped !== null) return mapped[1]!
+  if (!address.includes(":")) return address
+  const [head = "", tail] = address.toLowerCase().split("%")[0]!.split("::")
+  const groups = head === "" ? [] : head.split(":")
+  const after = tail === undefined || tail === "" ? [] : tail.split(":")
+  while (groups.length + after.length < 8) groups.push("0")
+  return `${[...groups, ...after].slice(0, 4).join(":")}::/64`
+}

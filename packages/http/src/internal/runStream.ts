@@ -9,7 +9,7 @@ import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Problem from "../Problem.ts"
-import type { Sink, StreamOptions } from "../Streams.ts"
+import { type Sink, type StreamOptions, Streaming } from "../Streams.ts"
 import * as EventFilter from "./eventFilter.ts"
 import * as headJson from "./headJson.ts"
 import { type Query, cursorOf } from "./request.ts"
@@ -54,84 +54,109 @@ const awaited = Effect.fnUntraced(function* (services: Services, runId: RunId, s
   if (Option.isNone(first)) return yield* Problem.unknownRun(runId)
 })
 
+interface SourceOptions {
+  readonly runId: RunId
+  readonly after: string | undefined
+  readonly queue: QueueOptions | undefined
+  readonly passes: EventFilter.Passes | undefined
+  /** How many seconds an unknown run is waited for before the stream begins; `undefined`: not at all. */
+  readonly wait: number | undefined
+}
+
 /** Writes a run to a sink, until its end. */
-const source =
-  (
-    services: Services,
-    options: {
-      readonly runId: RunId
-      readonly after: string | undefined
-      readonly queue: QueueOptions | undefined
-      readonly passes: EventFilter.Passes | undefined
-    },
-  ) =>
-  (sink: Sink): Effect.Effect<void, Problem.Refused> => {
-    const { after, passes, queue, runId } = options
-    let isLive = false
-    let end: { readonly status: string; readonly cursor: string } | undefined
+class Source {
+  #isLive = false
+  #end: { readonly status: string; readonly cursor: string } | undefined = undefined
+  readonly #services: Services
+  readonly #options: SourceOptions
+  readonly #sink: Sink
 
-    const control = (item: Exclude<Item, { readonly _tag: "Event" }>): void => {
-      switch (item._tag) {
-        case "CaughtUp":
-          isLive = true
-          return sink.frame(sseFrame.controlFrame("caught-up", { head: item.head }))
-        case "Truncated":
-          return sink.frame(sseFrame.controlFrame("truncated", { from: item.from, to: item.to }))
-        case "Dropped": {
-          const { repair: _, ...notice } = item.notice
-          return sink.frame(sseFrame.controlFrame("dropped", notice))
-        }
-      }
-    }
+  constructor(services: Services, options: SourceOptions, sink: Sink) {
+    this.#services = services
+    this.#options = options
+    this.#sink = sink
+  }
 
-    const write = (events: ReadonlyArray<sseFrame.RunEvent>): Effect.Effect<void> => {
-      if (events.length === 0) return Effect.void
-      const last = events[events.length - 1]!
-      if (last.envelope.endsRun !== undefined) end = { status: last.envelope.endsRun, cursor: last.cursor }
-      const passing = passes === undefined ? events : events.filter(({ envelope }) => passes(envelope))
-      if (passing.length === 0) return Effect.void
-      return sink.write(isLive ? services.frames.pieces(passing) : sseFrame.replayPieces(passing))
-    }
-
-    /** Writes the events up to the next control frame, then that, and so on. */
-    const deliver = (items: ReadonlyArray<Item>, from: number): Effect.Effect<void> => {
-      let index = from
-      while (index < items.length && items[index]!._tag !== "Event")
-        control(items[index++] as Parameters<typeof control>[0])
-      const start = index
-      while (index < items.length && items[index]!._tag === "Event") index++
-      if (index === start) return Effect.void
-      // The shared slices of the window are passed on as they are.
-      const events = (
-        start === 0 && index === items.length ? items : items.slice(start, index)
-      ) as ReadonlyArray<sseFrame.RunEvent>
-      return index === items.length ? write(events) : Effect.flatMap(write(events), () => deliver(items, index))
-    }
-
-    const { hub, store } = services
+  run(): Effect.Effect<void, Problem.Refused> {
+    const { after, queue, runId } = this.#options
+    const { hub } = this.#services
     const whole = { after, truncated: "skip" } as const
     const delivered =
       queue === undefined
         ? Effect.mapError(
-            Stream.runForEachArray(hub.run(runId, whole), (items) => deliver(items, 0)),
+            Stream.runForEachArray(hub.run(runId, whole), (items) => this.#deliver(items, 0)),
             Problem.ofError,
           )
-        : Stream.runForEachArray(hub.run(runId, { ...whole, queue }), (items) => deliver(items, 0)).pipe(
+        : Stream.runForEachArray(hub.run(runId, { ...whole, queue }), (items) => this.#deliver(items, 0)).pipe(
             Effect.catchTag(["SubscriberOverflow", "TerminalOverflow"], ({ notice }) =>
               Effect.sync(() => {
-                if (notice !== undefined) control({ _tag: "Dropped", notice })
-                sink.close("slow")
+                if (notice !== undefined) this.#control({ _tag: "Dropped", notice })
+                this.#sink.close("slow")
               }),
             ),
             Effect.mapError(Problem.ofError),
           )
-    return Effect.flatMap(delivered, () => {
-      if (end !== undefined) return Effect.sync(() => sink.frame(sseFrame.controlFrame("end", end)))
-      // The run ended at the very cursor that the reader came with.
-      return Effect.map(storeCall.read(store.head(runId)), (head) =>
-        sink.frame(sseFrame.controlFrame("end", { status: head.status, cursor: headJson.cursorOf(head) })),
-      )
-    })
+    return Effect.flatMap(delivered, () => this.#finish())
+  }
+
+  #finish(): Effect.Effect<void, Problem.Refused> {
+    const end = this.#end
+    if (end !== undefined) return Effect.sync(() => this.#sink.frame(sseFrame.controlFrame("end", end)))
+    // The run ended at the very cursor that the reader came with.
+    return Effect.map(storeCall.read(this.#services.store.head(this.#options.runId)), (head) =>
+      this.#sink.frame(sseFrame.controlFrame("end", { status: head.status, cursor: headJson.cursorOf(head) })),
+    )
+  }
+
+  /** Writes the events up to the next control frame, then that, and so on. */
+  #deliver(items: ReadonlyArray<Item>, from: number): Effect.Effect<void> {
+    let index = from
+    for (let item = items[index]; item !== undefined && item._tag !== "Event"; item = items[++index]) {
+      this.#control(item)
+    }
+    const start = index
+    while (index < items.length && items[index]!._tag === "Event") index++
+    if (index === start) return Effect.void
+    // The shared slices of the window are passed on as they are.
+    const events = (
+      start === 0 && index === items.length ? items : items.slice(start, index)
+    ) as ReadonlyArray<sseFrame.RunEvent>
+    const written = this.#write(events)
+    return index === items.length ? written : Effect.flatMap(written, () => this.#deliver(items, index))
+  }
+
+  #write(events: ReadonlyArray<sseFrame.RunEvent>): Effect.Effect<void> {
+    const { passes } = this.#options
+    const last = events[events.length - 1]!
+    if (last.envelope.endsRun !== undefined) this.#end = { status: last.envelope.endsRun, cursor: last.cursor }
+    const passing = passes === undefined ? events : events.filter(({ envelope }) => passes(envelope))
+    if (passing.length === 0) return Effect.void
+    return this.#sink.write(this.#isLive ? this.#services.frames.pieces(passing) : sseFrame.replayPieces(passing))
+  }
+
+  #control(item: Exclude<Item, { readonly _tag: "Event" }>): void {
+    switch (item._tag) {
+      case "CaughtUp":
+        this.#isLive = true
+        return this.#sink.frame(sseFrame.controlFrame("caught-up", { head: item.head }))
+      case "Truncated":
+        return this.#sink.frame(sseFrame.controlFrame("truncated", { from: item.from, to: item.to }))
+      case "Dropped": {
+        const { repair: _, ...notice } = item.notice
+        return this.#sink.frame(sseFrame.controlFrame("dropped", notice))
+      }
+    }
+  }
+}
+
+/** Made apart from the request, so that a stream holds nothing else of it. */
+const sourceOf =
+  (services: Services, options: SourceOptions): StreamOptions["source"] =>
+  (sink) => {
+    const source = new Source(services, options, sink)
+    return options.wait === undefined
+      ? source.run()
+      : Effect.andThen(awaited(services, options.runId, options.wait), () => source.run())
   }
 
 /** Answers with the stream of a run; 204 where the cursor is the end of an ended run. */
@@ -162,13 +187,16 @@ export const serve = Effect.fnUntraced(function* (
     return HttpServerResponse.empty({ status: 204 })
   }
   const queue = yield* queueOf(services, query, head)
-  const written = source(services, { runId, after: place?.text, queue, passes })
-  return yield* services.streams.serve(request, {
-    ...stream,
+  return new Streaming({
+    client: stream.client,
+    stillAllowed: stream.stillAllowed,
     headers: { ...stream.headers, ...headers },
-    source:
-      head.status === "unknown" && seconds !== undefined
-        ? (sink) => Effect.andThen(awaited(services, runId, seconds), written(sink))
-        : written,
+    source: sourceOf(services, {
+      runId,
+      after: place?.text,
+      queue,
+      passes,
+      wait: head.status === "unknown" ? seconds : undefined,
+    }),
   })
 })

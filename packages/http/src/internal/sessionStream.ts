@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import type { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as Stream from "effect/Stream"
 import * as Problem from "../Problem.ts"
-import type { StreamOptions } from "../Streams.ts"
+import { type StreamOptions, Streaming } from "../Streams.ts"
 import * as EventFilter from "./eventFilter.ts"
 import type { Query } from "./request.ts"
 import { headers } from "./runStream.ts"
@@ -26,6 +26,30 @@ const frameOf = (item: Item): string => {
   }
 }
 
+/** Made apart from the request, so that a stream holds nothing else of it. */
+const sourceOf =
+  (
+    { hub }: Services,
+    archive: EventArchive["Service"],
+    options: {
+      readonly sessionId: SessionId
+      readonly after: string | undefined
+      readonly passes: EventFilter.Passes | undefined
+    },
+  ): StreamOptions["source"] =>
+  (sink) => {
+    const { after, passes, sessionId } = options
+    return hub.session(sessionId, { after }).pipe(
+      Stream.runForEachArray((items: ReadonlyArray<Item>) => {
+        const passing =
+          passes === undefined ? items : items.filter((item) => item._tag !== "Event" || passes(item.envelope))
+        return passing.length === 0 ? Effect.void : sink.write(sseFrame.piecesOf(passing, frameOf))
+      }),
+      Effect.provideService(EventArchive, archive),
+      Effect.mapError(Problem.ofError),
+    )
+  }
+
 /** Answers with the stream of a session. */
 export const serve = Effect.fnUntraced(function* (
   services: Services,
@@ -38,18 +62,10 @@ export const serve = Effect.fnUntraced(function* (
   if (archive === undefined) return yield* Problem.refuse("no-archive", "the store of this server keeps no sessions")
   const passes = yield* Effect.fromResult(EventFilter.fromQuery(query))
   const after = request.headers["last-event-id"] || query.get("after") || undefined
-  return yield* services.streams.serve(request, {
-    ...stream,
+  return new Streaming({
+    client: stream.client,
+    stillAllowed: stream.stillAllowed,
     headers: { ...stream.headers, ...headers },
-    source: (sink) =>
-      services.hub.session(sessionId, { after }).pipe(
-        Stream.runForEachArray((items: ReadonlyArray<Item>) => {
-          const passing =
-            passes === undefined ? items : items.filter((item) => item._tag !== "Event" || passes(item.envelope))
-          return passing.length === 0 ? Effect.void : sink.write(sseFrame.piecesOf(passing, frameOf))
-        }),
-        Effect.provideService(EventArchive, archive),
-        Effect.mapError(Problem.ofError),
-      ),
+    source: sourceOf(services, archive, { sessionId, after, passes }),
   })
 })
