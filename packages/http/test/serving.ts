@@ -65,7 +65,7 @@ export const ask = (base: string, path: string, options: RequestOptions = {}) =>
   })
 
 /** A stream as a client sees it: its text so far, and whether it is over. */
-export class StreamClient {
+class StreamClient {
   text = ""
   status: number | undefined = undefined
   headers: IncomingHttpHeaders = {}
@@ -144,7 +144,7 @@ export class StreamClient {
   }
 }
 
-export interface Frame {
+interface Frame {
   readonly id?: string
   readonly event?: string
   readonly data?: string
@@ -153,7 +153,7 @@ export interface Frame {
 }
 
 /** The whole frames of a text. */
-export const framesOf = (text: string): ReadonlyArray<Frame> =>
+const framesOf = (text: string): ReadonlyArray<Frame> =>
   text
     .split("\n\n")
     .slice(0, -1)
@@ -169,7 +169,7 @@ export const framesOf = (text: string): ReadonlyArray<Frame> =>
     })
 
 /** Opens a stream; it is dropped with the scope. */
-export const follow = (base: string, path: string, headers: Readonly<Record<string, string>> = {}) =>
+const follow = (base: string, path: string, headers: Readonly<Record<string, string>> = {}) =>
   Effect.acquireRelease(
     Effect.sync(() => new StreamClient(base, path, headers)),
     (client) => Effect.sync(() => client.request.destroy()),

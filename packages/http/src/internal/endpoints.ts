@@ -21,13 +21,13 @@ import * as SessionStream from "./sessionStream.ts"
 type Answer = Effect.Effect<HttpServerResponse.HttpServerResponse | Streaming, Problem.Refused>
 
 /** A request that may be answered. */
-export interface Call extends Pick<StreamOptions, "client" | "headers" | "stillAllowed"> {
+interface Call extends Pick<StreamOptions, "client" | "headers" | "stillAllowed"> {
   readonly request: HttpServerRequest
   readonly query: Request.Query
 }
 
 /** A method of a path: what it is about, what its query may have, and what it does. */
-export interface Endpoint {
+interface Endpoint {
   readonly action: Action
   readonly resource: (query: Request.Query) => Result.Result<Resource, Problem.Refused>
   readonly query: ReadonlyArray<string>

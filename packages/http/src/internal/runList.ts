@@ -14,7 +14,7 @@ import * as storeCall from "./storeCall.ts"
 const defaultLimit = 100
 const maxLimit = 1000
 
-export const statuses = ["running", "completed", "failed", "cancelled"] as const
+const statuses = ["running", "completed", "failed", "cancelled"] as const
 
 /** Where a list goes on: after a run and when it began, as text. */
 const placeText = (startedAt: number, runId: RunId): string => `${startedAt.toString(36)}~${runId}`

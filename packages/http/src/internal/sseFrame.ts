@@ -1,23 +1,24 @@
 /** The text of frames, and their bytes made once however many clients get them. */
-import { type EncodedEnvelope, type Merged, toJson } from "@throughline/core/Envelope"
+import type { EncodedEnvelope, Merged } from "@throughline/core/Envelope"
 import type { Event } from "@throughline/core/RunItem"
+import { toJson } from "./envelopeJson.ts"
 
-const lineBreak = /[\r\n]/
-
-/** Stored JSON has no line breaks unless its appender put them between tokens; SSE joins several `data:` lines by one. */
-const dataLines = (json: string): string =>
-  lineBreak.test(json) ? `data: ${json.split(/\r\n|\r|\n/).join("\ndata: ")}\n\n` : `data: ${json}\n\n`
+/** Stored JSON has no line breaks unless its appender put them between tokens. */
+const hasLineBreaks = ({ event }: EncodedEnvelope): boolean => event.includes("\n") || event.includes("\r")
 
 /** An envelope's JSON on one line: where it was stored with line breaks, which can only be between tokens, without them. */
 export const jsonLine = (envelope: EncodedEnvelope): string => {
   const json = toJson(envelope)
-  return lineBreak.test(json) ? json.replaceAll(/[\r\n]+/g, " ") : json
+  return hasLineBreaks(envelope) ? json.replaceAll(/[\r\n]+/g, " ") : json
 }
 
 /** An envelope as a frame; `cursor` becomes what a browser resumes after. */
 export const envelopeFrame = (cursor: string, envelope: EncodedEnvelope, merged?: Merged): string => {
-  const json = toJson(envelope)
-  return `id: ${cursor}\n${dataLines(merged === undefined ? json : `${json.slice(0, -1)},"merged":${JSON.stringify(merged)}}`)}`
+  let json = toJson(envelope)
+  if (merged !== undefined) json = `${json.slice(0, -1)},"merged":${JSON.stringify(merged)}}`
+  // SSE joins several `data:` lines by line breaks.
+  if (hasLineBreaks(envelope)) json = json.replaceAll(/\r\n|\r|\n/g, "\ndata: ")
+  return `id: ${cursor}\ndata: ${json}\n\n`
 }
 
 /** A control frame: named, and without an `id:`, so that it moves no cursor. */
