@@ -8,6 +8,7 @@ import type { SubscriptionHub } from "@throughline/core/SubscriptionHub"
 import type { SecureRandom } from "effect/crypto/SecureRandom"
 import type { Access } from "./Access.ts"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpServer from "effect/http/HttpServer"
 import type * as HttpServerError from "effect/http/HttpServerError"
@@ -25,13 +26,13 @@ export interface ListenOptions {
   readonly host?: string | undefined
   /** Connections at once, streams included; 12,000 by default. */
   readonly maxConnections?: number | undefined
+  /** How long a client may take to send its headers; 10 s by default. Past it: 408. */
+  readonly headersTimeout?: Duration.Input | undefined
+  /** How long a client may take to send a whole request; 30 s by default. Past it: 408. */
+  readonly requestTimeout?: Duration.Input | undefined
 }
 
 const defaultPort = 4096
-
-/** How long a client may take to send its headers, and a whole request, in ms. */
-const headersTimeout = 10_000
-const requestTimeout = 30_000
 
 /** What Node refuses before a request is one, told as the routes tell it. */
 const clientErrors: Readonly<Record<string, Problem.ProblemName>> = {
@@ -54,10 +55,11 @@ const refuseRaw = (error: NodeJS.ErrnoException, socket: Socket): void => {
 }
 
 const make = (options: ListenOptions) => (): Server => {
+  const headersTimeout = Duration.toMillis(Duration.fromInputUnsafe(options.headersTimeout ?? "10 seconds"))
   const server = createServer({
     headersTimeout,
-    requestTimeout,
-    connectionsCheckingInterval: 2000,
+    requestTimeout: Duration.toMillis(Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds")),
+    connectionsCheckingInterval: Math.min(2000, headersTimeout),
     keepAliveTimeout: 5000,
     maxHeaderSize: 16 * 1024,
     // One `Host`, as requests are told apart by it.

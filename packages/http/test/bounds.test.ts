@@ -104,6 +104,19 @@ describe("a request past its bounds", () => {
     }),
   )
 
+  it.live("that never ends its headers, or its body, is told and cut off, and holds up no other", () =>
+    Effect.gen(function* () {
+      const server = yield* serve({ listen: { headersTimeout: "50 millis", requestTimeout: "100 millis" } })
+      const heads = [
+        "GET /runs HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ",
+        `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{`,
+      ]
+      const stuck = yield* Effect.forEach(heads, (head) => raw(server, head))
+      assert.strictEqual((yield* server.ask("/runs")).status, 200)
+      for (const socket of stuck) assert.match(yield* said(socket), /^HTTP\/1\.1 408 [^]*request-timeout/)
+    }),
+  )
+
   it.live("of streams, of one client or of all, is 429 until one is closed", () =>
     Effect.gen(function* () {
       for (const bounds of [{ streamsPerClient: 2 }, { streams: 2 }]) {
@@ -156,7 +169,7 @@ describe("a reader that takes nothing", () => {
   it.live("is closed after a while, lossless or with a policy, and holds up no other", () =>
     Effect.gen(function* () {
       const server = yield* serve({
-        routes: { heartbeat: "40 millis", bounds: { slow: "100 millis" }, closeGrace: "20 millis" },
+        routes: { heartbeat: "100 millis", bounds: { slow: "1 second" }, closeGrace: "20 millis" },
       })
       yield* server.append(runId, [started])
       yield* stuck(server)

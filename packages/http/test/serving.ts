@@ -179,6 +179,7 @@ export interface ServeOptions<E> {
   readonly routes?: Routes.Options
   readonly throughline?: Throughline.ThroughlineOptions
   readonly backend?: Layer.Layer<Throughline.Throughline>
+  readonly listen?: Server.ListenOptions
   readonly access?: Layer.Layer<Access.Access, E, HttpServer.HttpServer | Mac.Mac>
 }
 
@@ -188,7 +189,7 @@ export const serve = Effect.fnUntraced(function* <E = never>(options: ServeOptio
     Layer.provideMerge(options.backend ?? Throughline.layerMemory(options.throughline)),
     Layer.provide(options.access ?? (Access.layerOpen() as Layer.Layer<Access.Access, never, HttpServer.HttpServer>)),
     Layer.provide(mac),
-    Layer.provideMerge(Server.layerListen({ port: 0 })),
+    Layer.provideMerge(Server.layerListen({ port: 0, ...options.listen })),
   )
   const context = yield* Layer.build(app)
   const { address } = Context.get(context, HttpServer.HttpServer)
