@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { RunId, SessionId, toJson } from "@throughline/core/Envelope"
+import type { AgentEvent } from "@throughline/core/AgentEvents"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { completed, delta, problemOf, serve, started } from "./serving.ts"
@@ -221,6 +222,32 @@ describe("a stream", () => {
         assert.isBelow(client.seqs.length, 202)
         for (const notice of client.control("dropped")) assert.isTrue(notice["terminalsSurvived"])
       }
+    }),
+  )
+
+  it.live("under an overflow policy and a filter is crowded out by nothing that it doesn't receive", () =>
+    Effect.gen(function* () {
+      const server = yield* serve()
+      yield* server.append(runId, [started])
+      const error: AgentEvent = { _tag: "Custom", name: "seldom", data: 1 }
+      for (const overflow of ["dropNonTerminal", "summarize", "failSubscriber"]) {
+        const client = yield* server.follow(`${path}?overflow=${overflow}&capacity=8&kinds=Custom`)
+        yield* client.untilText("caught-up")
+        const seen = client.seqs.length
+        for (let round = 0; round < 5; round++) yield* server.append(runId, [...deltas(50), error])
+        yield* client.until(({ seqs, isClosed }) => isClosed || seqs.length === seen + 5)
+        assert.deepStrictEqual(client.control("dropped"), [])
+        assert.deepStrictEqual(client.control("closing"), [])
+        assert.strictEqual(client.control("caught-up").length, 1)
+      }
+      const slow = yield* server.follow(`${path}?overflow=dropProgress&capacity=2&kinds=TextDelta`)
+      yield* slow.untilText("caught-up")
+      yield* server.append(runId, [...deltas(300), completed])
+      yield* slow.closed
+      const dropped = slow.control("dropped").reduce((sum, { frames }) => sum + (frames as number), 0)
+      assert.strictEqual(slow.seqs.length + dropped, 750 + 300 + 1)
+      assert.isAbove(dropped, 0)
+      assert.strictEqual(slow.control("end").length, 1)
     }),
   )
 

@@ -11,6 +11,7 @@ import * as Stream from "effect/Stream"
 import * as Problem from "../Problem.ts"
 import { type Sink, type StreamOptions, Streaming } from "../Streams.ts"
 import * as EventFilter from "./eventFilter.ts"
+import * as FreshRun from "./freshRun.ts"
 import * as headJson from "./headJson.ts"
 import { type Query, cursorOf } from "./request.ts"
 import type { Services } from "./services.ts"
@@ -78,7 +79,7 @@ class Source {
   }
 
   run(): Effect.Effect<void, Problem.Refused> {
-    const { after, queue, runId } = this.#options
+    const { after, passes, queue, runId } = this.#options
     const { hub } = this.#services
     const whole = { after, truncated: "skip" } as const
     const delivered =
@@ -87,7 +88,12 @@ class Source {
             Stream.runForEachArray(hub.run(runId, whole), (items) => this.#deliver(items, 0)),
             Problem.ofError,
           )
-        : Stream.runForEachArray(hub.run(runId, { ...whole, queue }), (items) => this.#deliver(items, 0)).pipe(
+        : Stream.runForEachArray(
+            passes === undefined
+              ? hub.run(runId, { ...whole, queue })
+              : FreshRun.stream(hub, runId, { after, queue, passes }),
+            (items) => this.#deliver(items, 0),
+          ).pipe(
             Effect.catchTag(["SubscriberOverflow", "TerminalOverflow"], ({ notice }) =>
               Effect.sync(() => {
                 if (notice !== undefined) this.#control({ _tag: "Dropped", notice })
