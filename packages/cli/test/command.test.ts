@@ -53,8 +53,12 @@ describe("the command line", () => {
     [["tail", "r", "--store", "memory:"], "expected sqlite:PATH"],
     [["ls", "--status", "odd"], '"running" | "completed" | "failed" | "cancelled"'],
     [["ls", "--store", "memory:"], "expected sqlite:PATH"],
+    [["serve", "--port", "65536"], "65535"],
+    [["serve", "--port", "x", "--store", "memory:"], "--port"],
+    [["serve", "--store", "postgres://x"], "expected sqlite:PATH"],
+    [["serve", "here"], "throughline serve"],
     [["rm"], "throughline rm [flags] <run>"],
-    [["nonsense"], "record, tail, ls, rm"],
+    [["nonsense"], "record, serve, tail, ls, rm"],
   ] as const
   for (const [args, expected] of wrong) {
     it.effect(
