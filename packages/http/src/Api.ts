@@ -146,7 +146,7 @@ const runsGroup = HttpApiGroup.make("runs")
       query: {
         ...filter,
         limit: count("Pages only: events in the page; 100 by default.", 1, 1000),
-        wait: text("Streams only: an unknown run is waited for; with a value, that many seconds at most."),
+        wait: text("Streams only: an unknown run is waited for; with a value, that many seconds (1 to 30) at most."),
         overflow: Schema.optionalKey(
           Schema.Literals(["dropNonTerminal", "dropProgress", "summarize", "failSubscriber"]).annotate({
             description: "Streams only: what may be lost by a reader who prefers fresh to whole.",

@@ -30,6 +30,11 @@ export interface ListenOptions {
   readonly headersTimeout?: Duration.Input | undefined
   /** How long a client may take to send a whole request; 30 s by default. Past it: 408. */
   readonly requestTimeout?: Duration.Input | undefined
+  /**
+   * How long a connection may stay without a byte moving, 60 s by default. Past it it is dropped, as one that doesn't take
+   * its answer is. Longer than the heartbeat of the routes, which keeps idle streams.
+   */
+  readonly idleTimeout?: Duration.Input | undefined
 }
 
 const defaultPort = 4096
@@ -65,6 +70,7 @@ const make = (options: ListenOptions) => (): Server => {
     // One `Host`, as requests are told apart by it.
     requireHostHeader: true,
   })
+  server.timeout = Duration.toMillis(Duration.fromInputUnsafe(options.idleTimeout ?? "60 seconds"))
   server.maxConnections = options.maxConnections ?? 12_000
   server.on("clientError", refuseRaw)
   return server

@@ -130,7 +130,7 @@ describe("a stream", () => {
       const refused = yield* server.ask(path, { headers: { accept: "text/event-stream" } })
       assert.deepStrictEqual([refused.status, problemOf(refused)], [404, "run-unknown"])
       const patient = yield* server.follow(`${path}?wait`)
-      const bounded = yield* server.follow(`${path}?wait=60`)
+      const bounded = yield* server.follow(`${path}?wait=30`)
       yield* patient.untilText("caught-up")
       yield* server.append(runId, [started])
       yield* server.append(runId, [completed])
@@ -140,7 +140,7 @@ describe("a stream", () => {
       }
       const late = yield* server.ask("/runs/never/events?wait=1", { headers: { accept: "text/event-stream" } })
       assert.strictEqual(late.status, 404)
-      const wrong = yield* server.ask("/runs/never/events?wait=0", { headers: { accept: "text/event-stream" } })
+      const wrong = yield* server.ask("/runs/never/events?wait=31", { headers: { accept: "text/event-stream" } })
       assert.strictEqual(problemOf(wrong), "invalid-query")
     }),
   )

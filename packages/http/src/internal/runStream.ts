@@ -28,7 +28,8 @@ type Item = RunItem<EncodedEnvelope>
 
 const policies = ["dropNonTerminal", "dropProgress", "summarize", "failSubscriber"] as const
 const maxCapacity = 10_000
-const maxWait = 3600
+/** Nothing is sent while the answer may still be 404, and a client that hears nothing for long takes it for lost. */
+const maxWait = 30
 
 /** The queue of a reader who prefers fresh to whole. */
 const queueOf = Effect.fnUntraced(function* (services: Services, query: Query, head: RunHead) {
