@@ -86,21 +86,27 @@ export class Streaming {
 // Its methods are the sink, as thousands of streams would each hold a set of closures.
 class OpenStream implements Sink {
   readonly outlet: Outlet
-  readonly options: StreamOptions
-  readonly #retry: string
+  readonly client: string
+  readonly stillAllowed: Effect.Effect<boolean>
+  /** What is sent first; given up once it is. */
+  #head: { readonly headers: Readonly<Record<string, string>>; readonly retry: string } | undefined
   /** Why the server closed it. */
   closing: ClosingReason | undefined = undefined
   fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
-  started = false
   /** Ticks since the last write. */
   idleTicks = 0
   /** Ticks that the socket has taken nothing. */
   stalledTicks = 0
 
-  constructor(outlet: Outlet, options: StreamOptions, retry: string) {
+  constructor(outlet: Outlet, { client, headers, stillAllowed }: StreamOptions, retry: string) {
     this.outlet = outlet
-    this.options = options
-    this.#retry = retry
+    this.client = client
+    this.stillAllowed = stillAllowed
+    this.#head = { headers, retry }
+  }
+
+  get started(): boolean {
+    return this.#head === undefined
   }
 
   frame(text: string): void {
@@ -111,10 +117,11 @@ class OpenStream implements Sink {
   }
 
   #start(): void {
-    if (this.started) return
-    this.started = true
-    this.outlet.head(this.options.headers)
-    this.outlet.write(Buffer.from(this.#retry))
+    const head = this.#head
+    if (head === undefined) return
+    this.#head = undefined
+    this.outlet.head(head.headers)
+    this.outlet.write(Buffer.from(head.retry))
   }
 
   write(pieces: sseFrame.Pieces): Effect.Effect<void> {
@@ -202,7 +209,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.forEach(
       [...streams],
       (stream) =>
-        Effect.map(stream.options.stillAllowed, (isAllowed) => {
+        Effect.map(stream.stillAllowed, (isAllowed) => {
           if (!isAllowed) stream.close("revoked")
         }),
       { concurrency: 16, discard: true },
@@ -223,7 +230,7 @@ export const make = Effect.fnUntraced(function* (
   })
 
   const enter = (stream: OpenStream): Problem.Refused | undefined => {
-    const { client } = stream.options
+    const { client } = stream
     const open = perClient.get(client) ?? 0
     if (draining) return Problem.later("shutting-down", "the server is shutting down")
     if (streams.size >= bounds.streams) {
@@ -241,14 +248,15 @@ export const make = Effect.fnUntraced(function* (
     return undefined
   }
 
-  const leave = (stream: OpenStream) => {
-    streams.delete(stream)
-    const { client } = stream.options
-    const open = perClient.get(client)! - 1
-    if (open === 0) perClient.delete(client)
-    else perClient.set(client, open)
-    return Metric.update(openStreams, streams.size)
-  }
+  const leave = (stream: OpenStream) =>
+    Effect.suspend(() => {
+      streams.delete(stream)
+      const { client } = stream
+      const open = perClient.get(client)! - 1
+      if (open === 0) perClient.delete(client)
+      else perClient.set(client, open)
+      return Metric.update(openStreams, streams.size)
+    })
 
   /** What is left to do once a source has come to its end, or was stopped. */
   const settle = Effect.fnUntraced(function* (stream: OpenStream, exit: Exit.Exit<void, Problem.Refused>) {
@@ -264,22 +272,27 @@ export const make = Effect.fnUntraced(function* (
     return sent
   })
 
+  const follow = (stream: OpenStream, source: StreamOptions["source"]) =>
+    Effect.forkChild(source(stream)).pipe(
+      Effect.flatMap((fiber) => {
+        stream.fiber = fiber
+        return Fiber.await(fiber)
+      }),
+      Effect.flatMap((exit) => settle(stream, exit)),
+      Effect.onExit((exit) =>
+        // The request is interrupted when its client goes, or when the app is taken down without having been drained.
+        Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+          ? tellShutdown(stream).pipe(Effect.andThen(finish(stream)), Effect.andThen(leave(stream)))
+          : leave(stream),
+      ),
+    )
+
   const serve = (request: HttpServerRequest, { options: streamOptions }: Streaming) =>
     Effect.suspend(() => {
       const stream = new OpenStream(new Outlet(request), streamOptions, retry)
       const refused = enter(stream)
       if (refused !== undefined) return Effect.fail(refused)
-      return Metric.update(openStreams, streams.size).pipe(
-        Effect.andThen(Effect.forkChild(streamOptions.source(stream))),
-        Effect.flatMap((fiber) => {
-          stream.fiber = fiber
-          return Fiber.await(fiber)
-        }),
-        Effect.flatMap((exit) => settle(stream, exit)),
-        // The request is interrupted when its client goes, or when the app is taken down without having been drained.
-        Effect.onInterrupt(() => Effect.andThen(tellShutdown(stream), finish(stream))),
-        Effect.ensuring(Effect.suspend(() => leave(stream))),
-      )
+      return Effect.andThen(Metric.update(openStreams, streams.size), follow(stream, streamOptions.source))
     })
 
   yield* Effect.addFinalizer(() => drain)

@@ -153,27 +153,35 @@ export const make = (options: Options) => {
     })
   })
 
+  const refused = (error: Problem.Refused) => Effect.as(Problem.report(error), refusedResponse(error))
+
+  const count = (method: string, { status }: HttpServerResponse.HttpServerResponse) =>
+    Metric.update(
+      Metric.withAttributes(answered, {
+        method: knownMethods.has(method) ? method : "other",
+        status: String(status),
+      }),
+      1,
+    )
+
   return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
     const headers = { ...commonHeaders, ...corsHeaders(cors, request) }
-    return answer(request, headers).pipe(
-      // What answered is over by now: a stream holds none of it.
-      Effect.flatMap((outcome) =>
-        outcome instanceof Streaming ? services.streams.serve(request, outcome) : Effect.succeed(outcome),
-      ),
-      Effect.catchDefect((cause) =>
-        Effect.fail(new Problem.Refused({ name: "internal-error", detail: "the server failed", cause })),
-      ),
-      Effect.catch((refused) => Effect.as(Problem.report(refused), refusedResponse(refused))),
-      Effect.map(HttpServerResponse.setHeaders(headers)),
-      Effect.tap(({ status }) =>
-        Metric.update(
-          Metric.withAttributes(answered, {
-            method: knownMethods.has(request.method) ? request.method : "other",
-            status: String(status),
-          }),
-          1,
+    const responded = Effect.flatMap(
+      answer(request, headers).pipe(
+        Effect.catchDefect((cause) =>
+          Effect.fail(new Problem.Refused({ name: "internal-error", detail: "the server failed", cause })),
         ),
+        Effect.catch(refused),
       ),
+      // What answered is over by now: a stream, which lasts, holds none of it.
+      (outcome) =>
+        outcome instanceof Streaming
+          ? services.streams.serve(request, outcome).pipe(Effect.catch(refused))
+          : Effect.succeed(outcome),
+    )
+    return Effect.flatMap(responded, (response) =>
+      Effect.as(count(request.method, response), HttpServerResponse.setHeaders(response, headers)),
+    ).pipe(
       // Servers run requests uninterruptibly unless a router says otherwise; one whose client is gone ends here.
       Effect.interruptible,
     )
