@@ -2,10 +2,12 @@
 import type { RunId } from "@throughline/core/Envelope"
 import type { Throughline } from "@throughline/core/Throughline"
 import * as Access from "@throughline/http/Access"
+import * as Page from "@throughline/http/Page"
 import * as Server from "@throughline/http/Server"
 import { Streams } from "@throughline/http/Streams"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
+import * as Digest from "effect/crypto/Digest"
 import * as Mac from "effect/crypto/Mac"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Deferred from "effect/Deferred"
@@ -33,6 +35,16 @@ export interface ServeRequest {
 
 const mac = Layer.provide(Mac.layerWebCrypto, SecureRandom.layerWebCrypto)
 
+/** The viewer page, where it was built: without it the rest is served all the same. */
+const page = Layer.effectContext(
+  Layer.build(Layer.provide(Page.layerPrebuilt, Digest.layerWebCrypto)).pipe(
+    Effect.catchTag("PageNotLoaded", ({ message }) =>
+      // The routes look for a page, and take none for an answer.
+      Effect.as(tell(`there is no page to watch runs on: ${message}`), Context.empty() as Context.Context<Page.Page>),
+    ),
+  ),
+)
+
 /** The routes on a server of their own, over services that are there. */
 const listening = <E>(
   services: Context.Context<Throughline>,
@@ -42,6 +54,7 @@ const listening = <E>(
   Layer.build(
     Server.layer().pipe(
       Layer.provide(Layer.succeedContext(services)),
+      Layer.provide(page),
       Layer.provide(access),
       Layer.provide(mac),
       Layer.provideMerge(Server.layerListen(listen)),

@@ -113,3 +113,12 @@ export const layer = (options: {
       return Page.of({ files })
     }),
   )
+
+/** The viewer page that this package ships, prebuilt, in `page/dist`. */
+export const layerPrebuilt: Layer.Layer<Page, PageNotLoaded, FileSystem.FileSystem | Path.Path | Digest.Digest> =
+  Layer.unwrap(
+    Effect.map(
+      Effect.flatMap(Path.Path, (path) => path.fromFileUrl(new URL("../page/dist/", import.meta.url))),
+      (directory) => layer({ directory }),
+    ).pipe(Effect.mapError(({ message }) => new PageNotLoaded({ directory: "page/dist", problem: message }))),
+  )
