@@ -79,7 +79,7 @@ export interface ReadOptions {
   readonly delivery?: ReadonlyArray<Delivery> | undefined
   /** Only these kinds, and the event that ends the run. */
   readonly kinds?: ReadonlyArray<string> | undefined
-  /** An unknown run is waited for: for as long as it takes, or so long. Fails `RunUnknown` where absent. */
+  /** An unknown run is waited for: for as long as it takes, or for 1 to 30 seconds. Fails `RunUnknown` where absent. */
   readonly wait?: true | Duration.Input | undefined
   /** The server keeps a queue for this reader, who prefers fresh to whole; `capacity` is in frames, 64 by default. */
   readonly queue?:

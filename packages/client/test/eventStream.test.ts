@@ -95,6 +95,8 @@ const parsed = (chunks: ReadonlyArray<Uint8Array>) => {
   return { frames, retry: parser.retry }
 }
 
+const lines = (count: number) => new TextEncoder().encode(`data: ${"x".repeat(98)}\n`.repeat(count))
+
 describe("the parser", () => {
   it.prop(
     "finds in a stream what Effect's finds, however its bytes are cut",
@@ -109,7 +111,7 @@ describe("the parser", () => {
       const bytes = new TextEncoder().encode(whole)
       const once = parsed([bytes])
       assert.deepStrictEqual(
-        once.frames.map(({ data, event }) => [event === "" ? "message" : event, data]),
+        once.frames.map(({ data, event }) => [event === "" ? "message" : event, data] as const),
         expected,
       )
       assert.strictEqual(once.retry, retries.at(-1))
@@ -135,7 +137,6 @@ describe("the parser", () => {
   })
 
   it("refuses what is no UTF-8, and frames past its bound, whether of one line, of many or without an end", () => {
-    const lines = (count: number) => new TextEncoder().encode(`data: ${"x".repeat(98)}\n`.repeat(count))
     assert.throws(() => parsed([Uint8Array.of(0x64, 0xff, 0x0a)]), Violation)
     assert.throws(() => parsed([new TextEncoder().encode(`data: ${"x".repeat(1001)}\n`)]), Violation)
     assert.throws(() => parsed(Array.from({ length: 20 }, () => new TextEncoder().encode("x".repeat(100)))), Violation)
