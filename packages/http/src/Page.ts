@@ -114,11 +114,11 @@ export const layer = (options: {
     }),
   )
 
-/** The viewer page that this package ships, prebuilt, in `page/dist`. */
+/** The viewer page that this package ships, prebuilt, in `page/prebuilt`. */
 export const layerPrebuilt: Layer.Layer<Page, PageNotLoaded, FileSystem.FileSystem | Path.Path | Digest.Digest> =
   Layer.unwrap(
     Effect.map(
-      Effect.flatMap(Path.Path, (path) => path.fromFileUrl(new URL("../page/dist/", import.meta.url))),
+      Effect.flatMap(Path.Path, (path) => path.fromFileUrl(new URL("../page/prebuilt/", import.meta.url))),
       (directory) => layer({ directory }),
-    ).pipe(Effect.mapError(({ message }) => new PageNotLoaded({ directory: "page/dist", problem: message }))),
+    ).pipe(Effect.mapError(({ message }) => new PageNotLoaded({ directory: "page/prebuilt", problem: message }))),
   )

@@ -82,6 +82,17 @@ const refusedResponse = (refused: Problem.Refused): HttpServerResponse.HttpServe
 const notAllowed = (allow: string) =>
   new Problem.Refused({ name: "method-not-allowed", detail: `expected ${allow}`, allow })
 
+const refused = (error: Problem.Refused) => Effect.as(Problem.report(error), refusedResponse(error))
+
+const count = (method: string, { status }: HttpServerResponse.HttpServerResponse) =>
+  Metric.update(
+    Metric.withAttributes(answered, {
+      method: knownMethods.has(method) ? method : "other",
+      status: String(status),
+    }),
+    1,
+  )
+
 /** Makes the handler of all routes. */
 export const make = (options: Options) => {
   const { access, cors, limit, page, services } = options
@@ -152,17 +163,6 @@ export const make = (options: Options) => {
       headers,
     })
   })
-
-  const refused = (error: Problem.Refused) => Effect.as(Problem.report(error), refusedResponse(error))
-
-  const count = (method: string, { status }: HttpServerResponse.HttpServerResponse) =>
-    Metric.update(
-      Metric.withAttributes(answered, {
-        method: knownMethods.has(method) ? method : "other",
-        status: String(status),
-      }),
-      1,
-    )
 
   return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
     const headers = { ...commonHeaders, ...corsHeaders(cors, request) }
