@@ -19,7 +19,7 @@ const usePlace = (): Place => {
 }
 
 const Nothing = ({ isEmpty }: { readonly isEmpty: boolean }) => (
-  <main class="nothing">
+  <main class={isEmpty ? "nothing" : "nothing choose"}>
     <h1>{isEmpty ? "No runs yet" : "Choose a run"}</h1>
     <p>{isEmpty ? "A recorded command shows up here as it begins:" : "Or record another one:"}</p>
     <pre>throughline record -- npm test</pre>

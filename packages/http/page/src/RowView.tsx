@@ -57,7 +57,7 @@ const Line = ({
   const isLong = row.text.length > drawnLine
   const text = isLong ? row.text.slice(0, row.isOpen ? drawn : drawnLine) : row.text
   return (
-    <>
+    <div>
       <span class="seq" aria-hidden="true">
         {row.isContinuation ? "" : row.seq}
       </span>
@@ -78,7 +78,7 @@ const Line = ({
           </button>
         )}
       </code>
-    </>
+    </div>
   )
 }
 

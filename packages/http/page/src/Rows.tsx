@@ -207,7 +207,7 @@ export class Rows extends Component<Props> {
             </div>
           </div>
         </div>
-        {!this.#follows && (
+        {!this.#follows && heights.total > this.#viewHeight && (
           <button type="button" class="to-end" onClick={this.#toEnd}>
             Go to the end
           </button>

@@ -5,6 +5,7 @@ export const clock = (at: string): string => new Date(at).toLocaleTimeString("en
 
 export const duration = (ms: number): string => {
   const seconds = Math.max(ms, 0) / 1000
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`
   if (seconds < 10) return `${seconds.toFixed(1)} s`
   if (seconds < 60) return `${Math.floor(seconds)} s`
   const minutes = Math.floor(seconds / 60)
