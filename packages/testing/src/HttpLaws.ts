@@ -57,7 +57,8 @@ export const live = <R, E, RIn>(layer: Layer.Layer<R, E, RIn>): Layer.Layer<R, E
 /**
  * Registers the laws over a server: its address, or a layer that serves one of its own to each case.
  *
- * It must let its clients in without a credential, take appends of `AgentEvents` and removals, and be at rest otherwise.
+ * It must let its clients in without a credential, take appends of `AgentEvents` and removals, and not count their requests
+ * out. A removed run is waited for as long as the server takes to notice that it is gone, some seconds.
  */
 export const suite = (
   name: string,
