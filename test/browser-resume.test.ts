@@ -69,11 +69,13 @@ describe("the page", () => {
 
     network.cut()
     await state(page, "Connection lost, reconnecting")
-    write(40)
+    write(9)
     await picture(page, "reconnecting")
     network.mend()
     await line(page, write(1))
     await state(page, "Live")
+    await page.locator(".row.resumed").waitFor()
+    await picture(page, "resumed")
 
     server.child.kill("SIGKILL")
     await server.ended
@@ -100,8 +102,6 @@ describe("the page", () => {
 
     recording.child.stdin!.end()
     await state(page, "Completed")
-    await page.getByText("Connection lost").last().scrollIntoViewIfNeeded()
-    await picture(page, "resumed")
     const shown = await rowsShown(page)
     assert.deepStrictEqual(
       shown.filter(({ kind }) => kind === "line").map(({ text }) => text),
