@@ -17,7 +17,7 @@ afterAll(() => browser?.close())
 /** Without a browser there is nothing to test; where that is a failure, the set-up has failed. */
 const browserOf = (context: TestContext): Browser => {
   if (browser === undefined) context.skip("no Chromium")
-  return browser!
+  return browser
 }
 
 /** A server of its own; its address. */
@@ -190,9 +190,8 @@ describe("the page", () => {
     assert.deepStrictEqual(faults, [])
   }, 120_000)
 
-  it.for(["light", "dark"] as const)(
-    "is readable in %s: no text has a contrast under 4.5",
-    async (colorScheme, context) => {
+  for (const colorScheme of ["light", "dark"] as const) {
+    it(`is readable in ${colorScheme}: no text has a contrast under 4.5`, async (context) => {
       const base = await serve()
       const { page } = await open(browserOf(context), base, { colorScheme, reducedMotion: "reduce" })
       await append(base, "colours", [...agentRun, ...agentEnding])
@@ -204,9 +203,8 @@ describe("the page", () => {
         await page.getByRole("link", { name: /^colours/ }).waitFor()
         assert.deepStrictEqual(await page.evaluate(faintTexts), [])
       }
-    },
-    120_000,
-  )
+    }, 120_000)
+  }
 
   it("asks for the token of a server that wants one, and reads a signed link's run without", async (context) => {
     const token = "a-token-of-some-length"

@@ -17,7 +17,7 @@ afterAll(() => browser?.close())
 /** Without a browser there is nothing to test; where that is a failure, the set-up has failed. */
 const browserOf = (context: TestContext): Browser => {
   if (browser === undefined) context.skip("no Chromium")
-  return browser!
+  return browser
 }
 
 const serve = async (store: string) => {
@@ -34,16 +34,15 @@ const rowsShown = (page: Page) =>
   page.locator(".scroller").evaluate(async (scroller) => {
     const shown: Array<{ readonly kind: string; readonly text: string }> = []
     const seen = new Set<string>()
-    const frame = () => new Promise((resolve) => requestAnimationFrame(resolve))
     scroller.scrollTop = 0
     for (;;) {
-      await frame()
-      await frame()
+      // The list is drawn with the first frame, and measured by the second.
+      for (let frame = 0; frame < 2; frame++) await new Promise((resolve) => requestAnimationFrame(resolve))
       for (const row of scroller.querySelectorAll(".row")) {
         const position = row.getAttribute("aria-posinset")!
         if (seen.has(position)) continue
         seen.add(position)
-        shown.push({ kind: row.classList[1]!, text: row.textContent! })
+        shown.push({ kind: row.classList[1]!, text: row.textContent })
       }
       const before = scroller.scrollTop
       scroller.scrollTop += scroller.clientHeight / 2
@@ -237,8 +236,8 @@ describe("a browser's EventSource", () => {
       { timeout: deadline },
     )
     const { opened, seqs } = await page.evaluate(() => {
-      const { opened, seqs } = (globalThis as unknown as { seen: Seen }).seen
-      return { opened, seqs }
+      const { seen } = globalThis as unknown as { readonly seen: Seen }
+      return { opened: seen.opened, seqs: seen.seqs }
     })
     assert.deepStrictEqual(
       seqs,

@@ -60,12 +60,12 @@ export interface NoteRow {
 }
 
 /** The reader itself has something to say. */
-export interface ResumedRow {
+interface ResumedRow {
   readonly kind: "resumed"
   readonly text: string
 }
 
-export interface EndRow {
+interface EndRow {
   readonly kind: "end"
   readonly status: "completed" | "failed" | "cancelled"
   readonly text: string
