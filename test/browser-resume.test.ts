@@ -3,7 +3,7 @@ import type { Browser, Page } from "playwright-core"
 import { afterAll, beforeAll, type TestContext } from "vitest"
 import { deadline, launch, open, picture } from "./browser-chromium.ts"
 import { networkTo } from "./browser-network.ts"
-import { appendLines } from "./browser-runs.ts"
+import { append, appendLines } from "./browser-runs.ts"
 import { directory, start } from "./cli-harness.ts"
 
 let browser: Browser | undefined
@@ -109,6 +109,23 @@ describe("the page", () => {
     assert.strictEqual(shown.filter(({ kind }) => kind === "resumed").length, 3)
     assert.deepStrictEqual(faults, [])
   }, 180_000)
+
+  it("waits for a run that isn't there yet, and says when one is removed", async (context) => {
+    const { base } = await serve("memory:")
+    const { faults, page } = await open(browserOf(context), base)
+    await page.goto(`${base}#run=later`)
+    await state(page, "Waiting for the run to begin")
+    await append(base, "later", [{ _tag: "OutputLine", stream: "stdout", line: "here" }])
+    await line(page, "here")
+    await state(page, "Live")
+    assert.strictEqual((await fetch(`${base}runs/later`, { method: "DELETE" })).status, 204)
+    await state(page, "The run was removed.")
+    await append(base, "later", [{ _tag: "OutputLine", stream: "stdout", line: "another" }])
+    await page.getByRole("button", { name: "Read from the start" }).click()
+    await line(page, "another")
+    assert.strictEqual(await page.locator(".row.line").count(), 1)
+    assert.deepStrictEqual(faults, [])
+  }, 120_000)
 
   it("draws, scrolls and finds while it reads 100,000 events, and is whole at their end", async (context) => {
     const total = 100_000

@@ -21,7 +21,7 @@ const refusals: Readonly<Record<string, string>> = {
   unauthorized: "The link has expired, or the server asks for another token.",
 }
 
-export const stateOf = ({ phase, transcript }: RunReader): State => {
+export const stateOf = ({ head, phase, transcript }: RunReader): State => {
   const { ending } = transcript
   if (ending !== undefined) {
     return { tone: ending.status, word: words[ending.status], text: words[ending.status], detail: ending.detail }
@@ -30,11 +30,13 @@ export const stateOf = ({ phase, transcript }: RunReader): State => {
     case "connecting":
       return { tone: "busy", word: "", text: "Connecting", detail: "" }
     case "catching-up":
-      return transcript.events === 0
-        ? { tone: "busy", word: "", text: "Waiting for the run to begin", detail: "" }
-        : { tone: "busy", word: "Live", text: "Catching up", detail: "" }
     case "live":
-      return { tone: "live", word: "Live", text: "Live", detail: "" }
+      if (transcript.events === 0 && head === 0) {
+        return { tone: "busy", word: "Waiting", text: "Waiting for the run to begin", detail: "" }
+      }
+      return phase._tag === "live"
+        ? { tone: "live", word: "Live", text: "Live", detail: "" }
+        : { tone: "busy", word: "Live", text: "Catching up", detail: "" }
     case "lost":
       return { tone: "lost", word: "Reconnecting", text: "Connection lost, reconnecting", detail: "" }
     case "ended":
