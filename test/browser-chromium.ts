@@ -28,13 +28,30 @@ const pathOf = async (): Promise<string | undefined> => {
   return undefined
 }
 
+const seconds = (count: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, count * 1000))
+
 const installed = async (): Promise<string | undefined> => {
   const path = process.env["THROUGHLINE_CHROMIUM"] ?? (await pathOf())
   if (path !== undefined || process.getuid?.() !== 0 || !(await succeeds("apt-get", "--version"))) return path
-  const wait = ["-o", "DPkg::Lock::Timeout=180"]
-  await succeeds("apt-get", ...wait, "-qq", "update")
-  await succeeds("apt-get", ...wait, "-qq", "-y", "--no-install-recommends", "install", "chromium", "fonts-dejavu-core")
-  return await pathOf()
+  // Another test file may be installing, and apt's lists have a lock that it doesn't wait for.
+  for (let tries = 0; tries < 10; tries++) {
+    if (tries > 0) await seconds(6)
+    await succeeds("apt-get", "-qq", "update")
+    const packages = ["chromium", "fonts-dejavu-core"]
+    await succeeds(
+      "apt-get",
+      "-o",
+      "DPkg::Lock::Timeout=180",
+      "-qq",
+      "-y",
+      "--no-install-recommends",
+      "install",
+      ...packages,
+    )
+    const found = await pathOf()
+    if (found !== undefined) return found
+  }
+  return undefined
 }
 
 /** A new browser with an empty profile; `undefined` where there is none and none can be installed. */
