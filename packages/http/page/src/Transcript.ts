@@ -95,9 +95,10 @@ export class Transcript {
     })
   }
 
-  /** The connection was lost for a while, and nothing with it. */
+  /** The connection was lost for a while; what follows is what came after the last event. */
   resumed(from: string, to: string): void {
-    this.#add({ kind: "resumed", text: `Connection lost ${from}, back ${to}; nothing is missing or doubled.` })
+    const place = this.lastSeq === 0 ? "" : `; it goes on after event ${this.lastSeq.toLocaleString("en")}`
+    this.#add({ kind: "resumed", text: `Connection lost at ${from}, back at ${to}${place}.` })
   }
 
   /** A row has been opened or closed. */
