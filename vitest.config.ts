@@ -4,6 +4,7 @@ export default defineConfig({
   test: {
     include: ["packages/*/test/**/*.test.ts", "examples/**/*.test.ts", "test/**/*.test.ts"],
     exclude: ["**/node_modules/**"],
+    globalSetup: ["test/debianPackage.ts"],
     maxWorkers: 2,
     testTimeout: 60_000,
     reporters: ["default", "json"],

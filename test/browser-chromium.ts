@@ -4,59 +4,16 @@
  * A machine without it gets the package where the tests may install it. Where they may not, they say what to install and
  * are skipped; but not where the whole is checked (`CI`): there they fail.
  */
-import { execFile } from "node:child_process"
 import { mkdirSync } from "node:fs"
 import { join } from "node:path"
 import process from "node:process"
-import { promisify } from "node:util"
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core"
 import { onTestFinished } from "vitest"
-
-const execute = promisify(execFile)
-
-const succeeds = (command: string, ...args: ReadonlyArray<string>): Promise<boolean> =>
-  execute(command, args).then(
-    () => true,
-    () => false,
-  )
-
-const pathOf = async (): Promise<string | undefined> => {
-  for (const name of ["chromium", "chromium-browser", "google-chrome"]) {
-    const found = await execute("which", [name]).catch(() => undefined)
-    if (found !== undefined) return found.stdout.trim()
-  }
-  return undefined
-}
-
-const seconds = (count: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, count * 1000))
-
-const installed = async (): Promise<string | undefined> => {
-  const path = process.env["THROUGHLINE_CHROMIUM"] ?? (await pathOf())
-  if (path !== undefined || process.getuid?.() !== 0 || !(await succeeds("apt-get", "--version"))) return path
-  // Another test file may be installing, and apt's lists have a lock that it doesn't wait for.
-  for (let tries = 0; tries < 10; tries++) {
-    if (tries > 0) await seconds(6)
-    await succeeds("apt-get", "-qq", "update")
-    const packages = ["chromium", "fonts-dejavu-core"]
-    await succeeds(
-      "apt-get",
-      "-o",
-      "DPkg::Lock::Timeout=180",
-      "-qq",
-      "-y",
-      "--no-install-recommends",
-      "install",
-      ...packages,
-    )
-    const found = await pathOf()
-    if (found !== undefined) return found
-  }
-  return undefined
-}
+import * as debianPackage from "./debianPackage.ts"
 
 /** A new browser with an empty profile; `undefined` where there is none and none can be installed. */
 export const launch = async (): Promise<Browser | undefined> => {
-  const executablePath = await installed()
+  const executablePath = process.env["THROUGHLINE_CHROMIUM"] ?? (await debianPackage.installed(debianPackage.chromium))
   if (executablePath === undefined) {
     const message =
       "tests of the page need Chromium: install the package chromium (Debian), or name one in THROUGHLINE_CHROMIUM"

@@ -9,13 +9,14 @@ import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
-import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
 import { afterAll } from "vitest"
+import * as debianPackage from "../../../test/debianPackage.ts"
 
 export class ServerFailed extends Data.TaggedError("ServerFailed")<{ readonly message: string }> {}
 
@@ -58,25 +59,19 @@ const freePort: Effect.Effect<number> = Effect.callback((resume) => {
   })
 })
 
-const succeeds = (command: string, ...args: ReadonlyArray<string>): Effect.Effect<boolean> =>
-  Effect.callback((resume) => {
-    execFile(command, args, (error) => resume(Effect.succeed(error === null)))
-  })
-
 /** Makes sure of `redis-server` on the PATH. */
-const installed = Effect.gen(function* () {
-  if (yield* succeeds("redis-server", "--version")) return
-  if (process.getuid?.() === 0 && (yield* succeeds("apt-get", "--version"))) {
-    const wait = ["-o", "DPkg::Lock::Timeout=180"]
-    yield* succeeds("apt-get", ...wait, "-qq", "update")
-    yield* succeeds("apt-get", ...wait, "-qq", "-y", "--no-install-recommends", "install", "redis-server")
-    if (yield* succeeds("redis-server", "--version")) return
-  }
-  return yield* new ServerFailed({
-    message:
-      "these tests need Redis 7: install the package redis-server (Debian, Ubuntu) or redis (Homebrew), or name a running server in REDIS_URL",
-  })
-})
+const installed = Effect.flatMap(
+  Effect.promise(() => debianPackage.installed(debianPackage.redisServer)),
+  (path) =>
+    path === undefined
+      ? Effect.fail(
+          new ServerFailed({
+            message:
+              "these tests need Redis 7: install the package redis-server (Debian, Ubuntu) or redis (Homebrew), or name a running server in REDIS_URL",
+          }),
+        )
+      : Effect.void,
+)
 
 /** Servers that are running, ended with this process at the latest. */
 const running = new Set<ChildProcess>()
