@@ -268,8 +268,7 @@ const written = (
   const ending = events[events.length - 1]!.endsRun
   const next: RunState = {
     ...state,
-    firstSeq:
-      eventsPerRun === undefined ? state.firstSeq : Math.max(state.firstSeq, lastSeq - Math.max(1, eventsPerRun) + 1),
+    firstSeq: eventsPerRun === undefined ? state.firstSeq : Math.max(state.firstSeq, lastSeq - eventsPerRun + 1),
     lastSeq,
     ending,
     lastActivityAt: now,
@@ -285,7 +284,7 @@ const written = (
 /**
  * Decides an append that passed {@link checkRequest}.
  *
- * `generation` is used if the run is new. Of the envelopes of a `Write`, those before `state.firstSeq` are already past
+ * `generation` is used if the run is new, and `eventsPerRun` is what `StoreOptions.retained` says. Of the envelopes of a `Write`, those before `state.firstSeq` are already past
  * retention: they are answered, not kept.
  */
 export const decide = (

@@ -138,6 +138,8 @@ const attach = Effect.fnUntraced(function* (client: Client, role: string, timeou
       if (client.stream !== stream || client.status !== "connect") return
       attached.lastProblem = `it did not answer within ${timeout} ms`
       client.disconnect(true)
+      // Nothing is under way that could still be answered.
+      stream.destroy()
     }
     attached.deadlines.add({ isAnswered: false, onLate })
   }
@@ -154,9 +156,8 @@ const attach = Effect.fnUntraced(function* (client: Client, role: string, timeou
   client.on("error", onError).on("connect", onConnect).on("ready", onReady).on("close", onClose)
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
+      // A closing client may still fail.
       client.off("connect", onConnect).off("ready", onReady).off("close", onClose)
-      // A closing client may still fail; only a client that isn't ours has listeners of its own.
-      if (client.status !== "end" && client.listenerCount("error") > 1) client.off("error", onError)
     }),
   )
   return attached
@@ -323,12 +324,16 @@ const services = Effect.fnUntraced(function* (
     send: untyped(commands),
     connect: Effect.gen(function* () {
       // Reserved connections don't come back: a lost one fails its command and leaves the pool.
-      const client = new Client({ ...connection, retryStrategy: () => null })
-      client.on("error", () => {})
+      const client = new Client({ ...connection, retryStrategy: () => null, sentinelRetryStrategy: () => null })
+      const attached = yield* attach(client, "reserved", timeout).pipe(
+        // The pool doesn't interrupt this by itself, and waits for it when it closes.
+        Effect.tap((opened) => Effect.interruptible(connected(opened))),
+        Effect.scoped,
+        Effect.onError(() => Effect.sync(() => client.disconnect())),
+      )
       // What blocks takes as long as it was told to: whoever waits has a timeout of their own.
-      const attached: Attached = { client, timeout: 0, deadlines: { add: () => {} }, lastProblem: undefined }
-      yield* Effect.onError(connected(attached), () => Effect.sync(() => client.disconnect()))
-      return { send: untyped(commandsOf(askOf(attached))), close: Effect.sync(() => client.disconnect()) }
+      const patient: Attached = { ...attached, timeout: 0, deadlines: { add: () => {} } }
+      return { send: untyped(commandsOf(askOf(patient))), close: Effect.sync(() => client.disconnect()) }
     }).pipe(Effect.mapError(toRedisError)),
     subscribe: Effect.fnUntraced(function* (channel, onMessage) {
       const { client, send } = yield* Effect.mapError(connect, toRedisError)

@@ -31,7 +31,7 @@ import {
 } from "@throughline/core/EventStore"
 import * as StoreError from "@throughline/core/EventStoreError"
 import { type RunHead, unknownHead } from "@throughline/core/RunHead"
-import { defaultBounds, type StoreOptions } from "@throughline/core/StoreOptions"
+import { defaultBounds, retained, type StoreOptions } from "@throughline/core/StoreOptions"
 import * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
@@ -81,8 +81,7 @@ export const make = Effect.fnUntraced(function* (
   const given = { ...defaultBounds, ...options.bounds }
   const bounds = { ...given, maxAppendEvents: Math.min(given.maxAppendEvents, position.perAppend) }
   const prefix = redis.keyPrefix
-  const age = options.retention?.ageAfterEnd
-  const ageAfterEnd = age === undefined ? undefined : wholeMillis(age)
+  const { ageAfterEnd, eventsPerRun } = retained(options.retention)
   const durability = options.durability ?? "server"
   const replicas = durability === "server" ? undefined : durability
   const publishes = options.publish === true && replicas === undefined
@@ -94,7 +93,7 @@ export const make = Effect.fnUntraced(function* (
   const scripts = storeScripts.make({
     prefix,
     ageAfterEnd,
-    eventsPerRun: options.retention?.eventsPerRun,
+    eventsPerRun,
     isIndexed: options.index !== false,
     isPublished: publishes,
     rewritesRepeats: replicas !== undefined,

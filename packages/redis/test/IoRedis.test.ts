@@ -4,6 +4,7 @@ import type { RedisFailed } from "@throughline/redis/RedisFailed"
 import * as RedisScript from "@throughline/redis/RedisScript"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Formatter from "effect/Formatter"
 import * as Layer from "effect/Layer"
@@ -13,8 +14,9 @@ import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
 import { Redis as Client } from "ioredis"
-import { createServer } from "node:net"
+import { connect, createServer, type Socket } from "node:net"
 import * as World from "./adapterWorld.ts"
 import * as RedisServer from "./RedisServer.ts"
 
@@ -40,14 +42,11 @@ const add = RedisScript.make({
   reply: Schema.Int,
 })
 
-/** A server that accepts connections and says what it is given to every request. */
-const impostor = (answer: string) =>
+/** A listener on a free port of the loopback address, until the scope closes. */
+const listening = (onSocket: (socket: Socket) => void) =>
   Effect.acquireRelease(
     Effect.callback<{ readonly port: number; readonly close: () => void }>((resume) => {
-      const server = createServer((socket) => {
-        socket.on("error", () => {})
-        socket.on("data", () => socket.write(answer))
-      })
+      const server = createServer(onSocket)
       server.listen(0, "127.0.0.1", () => {
         const address = server.address()
         const port = typeof address === "object" && address !== null ? address.port : 0
@@ -55,7 +54,35 @@ const impostor = (answer: string) =>
       })
     }),
     ({ close }) => Effect.sync(close),
-  )
+  ).pipe(Effect.map(({ port }) => port))
+
+/** A server that accepts connections and says what it is given to every request. */
+const impostor = (answer: string) =>
+  listening((socket) => {
+    socket.on("error", () => {})
+    socket.on("data", () => socket.write(answer))
+  })
+
+/** A way to a server that leads nowhere for new connections while `state.isHole`; `holed` counts those. */
+const blackHole = Effect.fnUntraced(function* (to: number) {
+  const state = { isHole: false, holed: 0 }
+  const sockets = new Set<Socket>()
+  const port = yield* listening((socket) => {
+    sockets.add(socket)
+    socket.on("error", () => {})
+    if (state.isHole) {
+      state.holed++
+      socket.resume()
+      return
+    }
+    const upstream = connect(to, "127.0.0.1").on("error", () => {})
+    socket.pipe(upstream).pipe(socket)
+    socket.on("close", () => upstream.destroy())
+    upstream.on("close", () => socket.destroy())
+  })
+  yield* Effect.addFinalizer(() => Effect.sync(() => sockets.forEach((socket) => socket.destroy())))
+  return { state, url: `redis://127.0.0.1:${port}` }
+})
 
 describe("IoRedis", () => {
   it.live("a command fails at once and typed while there is no connection, and works again after a restart", () =>
@@ -136,7 +163,7 @@ describe("IoRedis", () => {
 
   it.live("a server that doesn't speak Redis's protocol is told, not waited for", () =>
     Effect.gen(function* () {
-      const { port } = yield* impostor("HTTP/1.1 400 Bad Request\r\n\r\n")
+      const port = yield* impostor("HTTP/1.1 400 Bad Request\r\n\r\n")
       const failure = yield* clientOf({ url: `redis://127.0.0.1:${port}`, commandTimeout: "500 millis" }).pipe(
         Effect.flip,
         Effect.timeout("3 seconds"),
@@ -235,6 +262,35 @@ describe("IoRedis", () => {
       yield* proxy.cut
       yield* World.until(() => proxy.state.cuts === 0)
       yield* heard("after")
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("a connection that is swallowed on its way fails its reserve, and the next one has another", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const { state, url } = yield* blackHole(server.port)
+      const redis = yield* clientOf({ url, commandTimeout: "300 millis" })
+      state.isHole = true
+      const failure = yield* failureOf(Effect.scoped(redis.reserve)).pipe(Effect.timeout("10 seconds"))
+      expect(failure).toMatchObject({ command: "connect", reason: { _tag: "Disconnected" } })
+      expect(failure.message).toContain("did not answer within 300 ms")
+      expect(state.holed).toBe(1)
+      state.isHole = false
+      const reserved = Effect.flatMap(redis.reserve, ({ send }) => send("PING", []))
+      expect(yield* Effect.scoped(reserved).pipe(Effect.timeout("10 seconds"))).toBe("PONG")
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("a scope closes while a connection is being reserved that nobody answers", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const { state, url } = yield* blackHole(server.port)
+      const scope = yield* Scope.make()
+      const redis = yield* Scope.provide(clientOf({ url, commandTimeout: "1 hour" }), scope)
+      state.isHole = true
+      yield* Effect.forkChild(Effect.ignore(Effect.scoped(redis.reserve)), { startImmediately: true })
+      yield* World.until(() => state.holed === 1)
+      yield* Scope.close(scope, Exit.void).pipe(Effect.timeout("10 seconds"))
     }).pipe(Effect.scoped),
   )
 

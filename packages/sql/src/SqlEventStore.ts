@@ -36,7 +36,7 @@ import {
 } from "@throughline/core/EventStore"
 import * as StoreError from "@throughline/core/EventStoreError"
 import { unknownHead } from "@throughline/core/RunHead"
-import { defaultBounds, type StoreOptions } from "@throughline/core/StoreOptions"
+import { defaultBounds, retained, type StoreOptions } from "@throughline/core/StoreOptions"
 import * as Clock from "effect/Clock"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Duration from "effect/Duration"
@@ -70,7 +70,7 @@ export const make = Effect.fnUntraced(function* (
   SqlClient.SqlClient | SecureRandom.SecureRandom | Scope.Scope
 > {
   const bounds = { ...defaultBounds, ...options.bounds }
-  const eventsPerRun = options.retention?.eventsPerRun
+  const { ageAfterEnd, eventsPerRun } = retained(options.retention)
   const dialect = yield* SqlMigrations.migrate
   const sql = (yield* SqlClient.SqlClient).withoutTransforms()
   const random = yield* SecureRandom.SecureRandom
@@ -290,11 +290,9 @@ WHERE r.ending IS NULL AND r.lease_version = 0 AND r.last_activity_at <= ${idleS
 
   yield* Effect.forkScoped(reclaim)
 
-  const ageAfterEnd = options.retention?.ageAfterEnd
   if (ageAfterEnd !== undefined) {
-    const age = Duration.toMillis(Duration.fromInputUnsafe(ageAfterEnd))
     const sweep = Effect.gen(function* () {
-      const endedBy = (yield* Clock.currentTimeMillis) - age
+      const endedBy = (yield* Clock.currentTimeMillis) - ageAfterEnd
       const rows = yield* sql`SELECT run_key FROM throughline_runs
 WHERE ending IS NOT NULL AND last_activity_at <= ${endedBy}`.values
       yield* Effect.forEach(rows, ([runKey]) => inTransaction(runs.forget(Number(runKey))), { discard: true })
@@ -302,7 +300,7 @@ WHERE ending IS NOT NULL AND last_activity_at <= ${endedBy}`.values
     }).pipe(
       Effect.catch((error) => Effect.logWarning("Runs past their age were not removed; trying again later", error)),
     )
-    yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(Math.min(Math.max(age / 4, 10), 60_000))))
+    yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(Math.min(Math.max(ageAfterEnd / 4, 10), 60_000))))
   }
 
   return EventStore.of({

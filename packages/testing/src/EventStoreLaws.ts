@@ -412,6 +412,52 @@ export const removedByAge: StoreLaw = Law.make({
   }),
 })
 
+/** What retention can be configured with and how many of seven events it leaves; all of them until an age has passed. */
+const edges = Generator.weighted([
+  [1, { retention: { eventsPerRun: 0 }, kept: 1 }],
+  [1, { retention: { eventsPerRun: -3 }, kept: 1 }],
+  [1, { retention: { eventsPerRun: 0.5 }, kept: 1 }],
+  [1, { retention: { eventsPerRun: 2.5 }, kept: 2 }],
+  [1, { retention: { eventsPerRun: Number.POSITIVE_INFINITY }, kept: 7 }],
+  [1, { retention: { eventsPerRun: Number.NaN }, kept: 7 }],
+  [1, { retention: { eventsPerRun: 1e300 }, kept: 7 }],
+  [1, { retention: { ageAfterEnd: "Infinity" }, kept: 7 }],
+  [1, { retention: { ageAfterEnd: "999999999999 days" }, kept: 7 }],
+  [1, { retention: { ageAfterEnd: 2 ** 52 }, kept: 7 }],
+  [1, { retention: { ageAfterEnd: "1.5 days" }, kept: 7 }],
+  [1, { retention: { ageAfterEnd: 0 }, kept: 0 }],
+  [1, { retention: { ageAfterEnd: "-1 days" }, kept: 0 }],
+])
+
+/** Promise 9. */
+export const retentionEdges: StoreLaw = Law.make({
+  promise: 9,
+  name: "whatever number retention is given, appends are stored whole, and a run's end is never trimmed",
+  history: Arbitrary.all({ edge: edges, batch: Generator.int(1, 6) }),
+  options: ({ edge }) => ({ retention: edge.retention }),
+  runs: 40,
+  property: Effect.fnUntraced(function* ({ batch, edge: { kept } }) {
+    const store = yield* EventStore
+    const runId = StorePlayer.runIdOf(0)
+    const events = countTo(6).map(plainEvent)
+    const batches = countTo(Math.ceil(6 / batch)).map((n) => events.slice((n - 1) * batch, n * batch))
+    batches.push([StoreHistory.event(7, StoreHistory.plain, "completed")])
+    const frames: Array<Frame> = []
+    for (const one of batches) frames.push(...(yield* store.append(plainAppend(0, one))).frames)
+    yield* Law.same("the seqs that were answered", seqsOf(frames), countTo(7))
+    yield* TestClock.adjust("100 millis")
+    const { firstSeq, lastSeq, status } = yield* store.head(runId)
+    if (kept === 0) return yield* Law.same("a run past its age", status, "unknown")
+    yield* Law.same("the head", { firstSeq, lastSeq, status }, { firstSeq: 8 - kept, lastSeq: 7, status: "completed" })
+    const { envelopes } = yield* store.read({ runId, after: 7 - kept, limit: 10 })
+    yield* Law.same(
+      "the events that are left",
+      [...envelopes],
+      frames.slice(7 - kept).map(({ envelope }) => envelope),
+    )
+  }),
+})
+
 /** By promise. */
 export const laws: ReadonlyArray<StoreLaw> = [
   contiguous,
@@ -428,6 +474,7 @@ export const laws: ReadonlyArray<StoreLaw> = [
   abandoned,
   bounded,
   truncated,
+  retentionEdges,
   cursors,
 ]
 

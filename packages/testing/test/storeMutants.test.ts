@@ -251,6 +251,12 @@ const mutants: ReadonlyArray<StoreMutant> = [
         store.read({ ...request, after: oldestSeq - 1 }),
       ),
   })),
+  mutant("trims the end with the rest where no event is to be kept", EventStoreLaws.retentionEdges, (store) => ({
+    head: (runId) =>
+      Effect.map(store.head(runId), (head) =>
+        head.status !== "unknown" && head.firstSeq === head.lastSeq ? { ...head, firstSeq: head.lastSeq + 1 } : head,
+      ),
+  })),
   mutant("answers a page after the head with nothing", EventStoreLaws.cursors, (store) => ({
     read: (request) =>
       Effect.catchTag(store.read(request), "CursorAhead", ({ headSeq }) => store.read({ ...request, after: headSeq })),

@@ -17,7 +17,7 @@ import * as EventFilter from "../EventFilter.ts"
 import type { AppendError, AppendRequest, AppendResult, EventStore } from "../EventStore.ts"
 import * as StoreError from "../EventStoreError.ts"
 import { unknownHead } from "../RunHead.ts"
-import { defaultBounds, type StoreOptions } from "../StoreOptions.ts"
+import { defaultBounds, retained, type StoreOptions } from "../StoreOptions.ts"
 
 interface MemoryRun {
   state: AppendRules.RunState
@@ -31,7 +31,7 @@ interface MemoryRun {
 
 export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
   const bounds = { ...defaultBounds, ...options.bounds }
-  const eventsPerRun = options.retention?.eventsPerRun
+  const { ageAfterEnd, eventsPerRun } = retained(options.retention)
   const context = yield* Effect.context<SecureRandom.SecureRandom | Digest.Digest>()
   const random = Context.get(context, SecureRandom.SecureRandom)
   const runs = new Map<string, MemoryRun>()
@@ -196,15 +196,13 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
     return true
   }
 
-  const ageAfterEnd = options.retention?.ageAfterEnd
   if (ageAfterEnd !== undefined) {
-    const age = Duration.toMillis(Duration.fromInputUnsafe(ageAfterEnd))
     const sweep = Effect.map(Clock.currentTimeMillis, (now) => {
       for (const { state } of Array.from(runs.values())) {
-        if (state.ending !== undefined && state.lastActivityAt + age <= now) removeNow(state.runId)
+        if (state.ending !== undefined && state.lastActivityAt + ageAfterEnd <= now) removeNow(state.runId)
       }
     })
-    yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(Math.min(Math.max(age / 4, 10), 60_000))))
+    yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(Math.min(Math.max(ageAfterEnd / 4, 10), 60_000))))
   }
 
   const eventStore: EventStore["Service"] = {
