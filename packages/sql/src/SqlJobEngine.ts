@@ -92,6 +92,8 @@ export const make = Effect.fnUntraced(function* (
   const reasonOf = (error: groupCommit.Below) =>
     error._tag === "SqlError" ? SqlDialect.reasonOf(dialect, error) : error
   let isWorking = false
+  /** How many running jobs were asked to be cancelled here. */
+  let cancellations = 0
 
   const generation = yield* AppendRules.makeGeneration(random)
   yield* commit(store.nameLog(generation)).pipe(
@@ -211,6 +213,10 @@ ON CONFLICT (schedule) DO UPDATE SET last_at = excluded.last_at WHERE excluded.l
       ),
       (answer) => {
         if (answer.did === "cancelled") waiters.settled([answer.job])
+        else if (answer.did === "requested") {
+          cancellations += 1
+          changed.tell()
+        }
         return answer.did
       },
     )
@@ -366,6 +372,7 @@ RETURNING 1`.values,
         changes: changed,
         lease,
         reasonOf,
+        cancellations: () => cancellations,
         id: yield* random.uuidV7(),
         settled: (jobs: ReadonlyArray<JobRecord>) => {
           waiters.settled(jobs)

@@ -33,6 +33,8 @@ export interface Ground {
   /** ms that a claim holds unless it is renewed. */
   readonly lease: number
   readonly reasonOf: (error: Below) => StoreReason
+  /** How many cancellations of running jobs were asked for through this engine. */
+  readonly cancellations: () => number
   /** Tells those who wait for jobs what settled. */
   readonly settled: (jobs: ReadonlyArray<JobRecord>) => void
 }
@@ -63,6 +65,9 @@ const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced
 /** A clock may be set anew while nothing happens. */
 const longestSleep = 60_000
 
+/** ms between looks for cancellations that other processes ask for: at each commit, one would cost as much as a claim. */
+const cancelledLookEvery = 20
+
 export const make = Effect.fnUntraced(function* (
   ground: Ground,
   options: WorkOptions,
@@ -81,6 +86,10 @@ export const make = Effect.fnUntraced(function* (
   let nextReady = Number.POSITIVE_INFINITY
   let nextExpiry = 0
   let nextRenewal = 0
+  /** A running job may have been asked to be cancelled. */
+  let mayBeCancelled = false
+  let nextCancelledLook = 0
+  let cancellations = ground.cancellations()
 
   // Running
 
@@ -257,6 +266,17 @@ export const make = Effect.fnUntraced(function* (
   })
 
   const stopCancelled = Effect.gen(function* () {
+    if (running.size === 0) mayBeCancelled = false
+    const now = yield* Clock.currentTimeMillis
+    const asked = ground.cancellations()
+    // A clock that was set back must not keep the look from coming.
+    const wait = Math.min(nextCancelledLook - now, cancelledLookEvery)
+    nextCancelledLook = now + wait
+    if (!mayBeCancelled || (asked === cancellations && wait > 0)) return
+    // Before the look: what is asked for meanwhile asks for another one.
+    mayBeCancelled = false
+    cancellations = asked
+    nextCancelledLook = now + cancelledLookEvery
     for (const key of yield* store.cancelled(ground.id)) {
       const current = running.get(key)
       if (current !== undefined) stop(current, false)
@@ -266,8 +286,11 @@ export const make = Effect.fnUntraced(function* (
   const turn = Effect.fnUntraced(function* (seen: number) {
     const hasChanged = changes.seen() !== seen
     const now = changes.seen()
-    if (hasChanged) mayFind = true
-    if (hasChanged && running.size > 0) yield* stopCancelled
+    if (hasChanged) {
+      mayFind = true
+      mayBeCancelled = true
+    }
+    yield* stopCancelled
     yield* mind
     const at = yield* Clock.currentTimeMillis
     if (mayFind || at >= nextReady) yield* claimSome
@@ -278,7 +301,12 @@ export const make = Effect.fnUntraced(function* (
     if (mayFind && freeNames().length > 0 && !isPaused && running.size < options.concurrency) return
     wake.closeUnsafe()
     const now = yield* Clock.currentTimeMillis
-    const due = Math.min(nextReady, nextExpiry, running.size > 0 ? nextRenewal : Number.POSITIVE_INFINITY)
+    const due = Math.min(
+      nextReady,
+      nextExpiry,
+      running.size > 0 ? nextRenewal : Number.POSITIVE_INFINITY,
+      mayBeCancelled ? nextCancelledLook : Number.POSITIVE_INFINITY,
+    )
     const wait = Math.min(Math.max(Math.ceil(due - now), 0), longestSleep)
     yield* Effect.raceFirst(
       Effect.raceFirst(wake.await, names.size > 0 ? changes.after(seen) : Effect.never),
