@@ -16,7 +16,7 @@ export const generation = "abcd1234"
 export const base = "http://server.test"
 export const runId = Envelope.RunId.make("r1")
 
-export const envelope = (seq: number, fields: Readonly<Record<string, unknown>> = {}) => ({
+const envelope = (seq: number, fields: Readonly<Record<string, unknown>> = {}) => ({
   eventId: `01930000-0000-7000-8000-${String(seq).padStart(12, "0")}`,
   seq,
   runId,
@@ -49,13 +49,13 @@ export const endFrame = (seq: number): string => control("end", { status: "compl
 /** How the body of a response goes on after its chunks. */
 export type Rest = "closes" | "fails" | "stays"
 
-export interface Body {
+interface Body {
   readonly chunks: ReadonlyArray<string | Uint8Array>
   readonly rest: Rest
 }
 
 /** An open body that a test writes to. */
-export interface Feed {
+interface Feed {
   readonly push: (text: string) => void
 }
 
@@ -129,7 +129,7 @@ export const serverOf = (script: Script): { readonly fetch: typeof globalThis.fe
   return { fetch, log }
 }
 
-export interface Item {
+interface Item {
   readonly _tag: string
   readonly envelope?: { readonly seq: number }
   readonly head?: number
@@ -139,14 +139,14 @@ export interface Item {
 }
 
 /** What a reader got, and how it ended. */
-export interface Read {
+interface Read {
   readonly items: ReadonlyArray<Item>
   readonly seqs: ReadonlyArray<number>
   /** `ended`, or the code of the failure. */
   readonly end: string
 }
 
-export interface Options {
+interface Options {
   readonly after?: string | number | undefined
   readonly query?: "filtered" | undefined
   readonly attempts?: number | undefined
