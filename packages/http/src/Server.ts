@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import * as HttpServer from "effect/http/HttpServer"
 import type * as HttpServerError from "effect/http/HttpServerError"
 import * as Layer from "effect/Layer"
-import { createServer, type Server } from "node:http"
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 import * as Problem from "./Problem.ts"
 import * as Routes from "./Routes.ts"
@@ -59,6 +59,26 @@ const refuseRaw = (error: NodeJS.ErrnoException, socket: Socket): void => {
   )
 }
 
+/**
+ * Requests that come between listening and the routes wait for these: Node would leave them without an answer for ever, and
+ * that is when the clients of a server that was restarted come back.
+ */
+const holdEarly = (server: Server): void => {
+  const early: Array<[IncomingMessage, ServerResponse]> = []
+  const hold = (request: IncomingMessage, response: ServerResponse) => early.push([request, response])
+  const release = (name: string | symbol) => {
+    if (name !== "request") return
+    server.off("newListener", release)
+    server.off("request", hold)
+    // Once the listener that is being added is there.
+    queueMicrotask(() => {
+      for (const [request, response] of early.splice(0)) server.emit("request", request, response)
+    })
+  }
+  server.on("request", hold)
+  server.on("newListener", release)
+}
+
 const make = (options: ListenOptions) => (): Server => {
   const headersTimeout = Duration.toMillis(Duration.fromInputUnsafe(options.headersTimeout ?? "10 seconds"))
   const server = createServer({
@@ -73,6 +93,7 @@ const make = (options: ListenOptions) => (): Server => {
   server.timeout = Duration.toMillis(Duration.fromInputUnsafe(options.idleTimeout ?? "60 seconds"))
   server.maxConnections = options.maxConnections ?? 12_000
   server.on("clientError", refuseRaw)
+  holdEarly(server)
   return server
 }
 

@@ -163,6 +163,8 @@ export class Streams extends Context.Service<
     /** How many are open. */
     readonly open: Effect.Effect<number>
     readonly isDraining: Effect.Effect<boolean>
+    /** What a new stream is told while draining: when to come back, and why it closes. */
+    readonly comeBack: Effect.Effect<string>
     /** Tells every stream to come back later, closes it, and refuses new ones from then on. */
     readonly drain: Effect.Effect<void>
   }
@@ -219,10 +221,15 @@ export const make = Effect.fnUntraced(function* (
   yield* Effect.forkScoped(Effect.forever(Effect.delay(beat, tick)))
   yield* Effect.forkScoped(Effect.forever(Effect.delay(recheck, options.recheck ?? "5 seconds")))
 
-  const tellShutdown = Effect.fnUntraced(function* (stream: OpenStream) {
-    const delay = (yield* Random.next) * comeBackWithin
-    stream.close("shutdown", sseFrame.retryFrame(delay))
-  })
+  /** Random, so that clients don't come back all at once. */
+  const comeBack = Effect.map(Random.next, (part) => sseFrame.retryFrame(part * comeBackWithin))
+
+  const tellShutdown = (stream: OpenStream) =>
+    Effect.map(comeBack, (before) => {
+      stream.close("shutdown", before)
+      // Whoever comes back on this very connection would meet this server again.
+      stream.outlet.endConnection()
+    })
 
   const drain = Effect.gen(function* () {
     draining = true
@@ -300,6 +307,7 @@ export const make = Effect.fnUntraced(function* (
     serve,
     open: Effect.sync(() => streams.size),
     isDraining: Effect.sync(() => draining),
+    comeBack: Effect.map(comeBack, (retry) => retry + sseFrame.controlFrame("closing", { reason: "shutdown" })),
     drain,
   })
 })

@@ -130,6 +130,13 @@ export const make = (options: Options) => {
     const from = address === undefined ? "unknown" : Request.clientAt(address)
     yield* limit(from)
     if (yield* services.streams.isDraining) {
+      // A browser's `EventSource` that meets any other status than 200 stays away for good.
+      if (request.headers["accept"]?.includes("text/event-stream") === true) {
+        return HttpServerResponse.text(yield* services.streams.comeBack, {
+          contentType: "text/event-stream",
+          headers: { ...headers, "cache-control": "private, no-store", connection: "close" },
+        })
+      }
       return yield* Problem.later("shutting-down", "the server is shutting down")
     }
     const { path, query: queryText } = Request.splitUrl(request.url)

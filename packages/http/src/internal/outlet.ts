@@ -66,6 +66,13 @@ export class Outlet {
     if (!this.isDone) this.stalled = true
   }
 
+  /** Ends the connection too, once all is sent. */
+  endConnection(): void {
+    const { socket } = this.#response
+    if (this.isDone) socket?.end()
+    else this.#response.once("finish", () => socket?.end())
+  }
+
   /** Returns once all is sent, or the connection is gone. */
   done(): Effect.Effect<void> {
     return Effect.callback<void>((resume) => {
