@@ -54,9 +54,9 @@ export const insertedWidth = names.length - 1
 const json = (value: unknown): string | null => (value === undefined ? null : JSON.stringify(value))
 
 /** The states of a row: whether a job is delayed or waiting is a matter of time, not of its row. */
-export const storedState = (state: JobState): string => (state === "delayed" || state === "waiting" ? "pending" : state)
+const storedState = (state: JobState): string => (state === "delayed" || state === "waiting" ? "pending" : state)
 
-export const encodeFailures = (job: JobRecord): string | null =>
+const encodeFailures = (job: JobRecord): string | null =>
   job.failures.length === 0 ? null : JSON.stringify(job.failures)
 
 /** The values of an accepted job in the order of {@link inserted}. */

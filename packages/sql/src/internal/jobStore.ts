@@ -17,7 +17,6 @@ import * as Schema from "effect/Schema"
 import type { SqlClient } from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { SqlDialect } from "../SqlDialect.ts"
-import type { Below } from "./groupCommit.ts"
 import * as jobRow from "./jobRow.ts"
 
 type Stored = jobRow.Stored
@@ -443,5 +442,3 @@ RETURNING job_key, claim`.values,
 
 /** The operations on the jobs of one database. */
 export interface JobStore extends ReturnType<typeof make> {}
-
-export type { Below }

@@ -4,7 +4,7 @@ import * as Generator from "../Generator.ts"
 import type { End } from "../JobModel.ts"
 
 /** A job that is asked for, before it has a number. */
-export interface Wish {
+interface Wish {
   readonly name: string
   readonly rank: number
   readonly delay: number
