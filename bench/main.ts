@@ -26,10 +26,12 @@ import { redisLive } from "./src/redis-live.ts"
 import { redisSeek } from "./src/redis-seek.ts"
 import { redisVsPeer } from "./src/redis-vs-peer.ts"
 import { storeSqliteAppend } from "./src/store-sqlite-append.ts"
+import { storeSqliteRead } from "./src/store-sqlite-read.ts"
 import { storeSqliteSeek } from "./src/store-sqlite-seek.ts"
 
 const benches: ReadonlyArray<Bench> = [
   storeSqliteAppend,
+  storeSqliteRead,
   storeSqliteSeek,
   bridgeThroughput,
   busFanout10,

@@ -29,7 +29,8 @@ interface Host {
 }
 
 /** The text with what may be a password left out, whatever is wrong with it otherwise. */
-export const hidden = (text: string): string => text.replace(/^([a-z][a-z0-9+.-]*:(?:\/\/)?).*@/is, "$1***@")
+export const hidden = (text: string): string =>
+  text.replace(/^([a-z][a-z0-9+.-]*:(?:\/\/)?).*@/is, "$1***@").replace(/([?#]).*$/s, "$1***")
 
 const expectedUrl =
   "redis://[user:password@]host[:port][/database], user and password percent-encoded (rediss:// for TLS)"

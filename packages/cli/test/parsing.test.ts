@@ -80,6 +80,8 @@ describe("StoreUrl", () => {
       "redis://:secret@host/name",
       "redis://:secret@host/0?db=1",
       "redis://:secret@host/0?prefix=a&prefix=b",
+      "redis://host?password=secret",
+      "redis://host/0#secret",
       "redis://:secret@one,two/0",
       "redis+sentinel://:secret@one,two",
       "redis+sentinel://:secret@one,:x/mymaster",

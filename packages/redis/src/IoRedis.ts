@@ -31,7 +31,14 @@ import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import { Command, Redis as Client } from "ioredis"
-import { type ClientOptions, clientOptions, type Options, timeoutOf } from "./internal/clientOptions.ts"
+import {
+  type ClientOptions,
+  clientOptions,
+  copied,
+  longestTimer,
+  type Options,
+  timeoutOf,
+} from "./internal/clientOptions.ts"
 import * as deadlines from "./internal/deadlines.ts"
 import {
   Disconnected,
@@ -41,6 +48,7 @@ import {
   type RedisReason,
   TimedOut,
   Unexpected,
+  Unsendable,
 } from "./RedisFailed.ts"
 import { defaultPrefix } from "./RedisKeys.ts"
 import type { RedisScript } from "./RedisScript.ts"
@@ -81,7 +89,7 @@ const defaultReconnect = Schedule.min([Schedule.exponential("50 millis"), Schedu
 )
 
 /**
- * ioredis asks for delays synchronously and counts attempts since the last good connection; the schedule is stepped from
+ * For one client: ioredis asks for delays synchronously and counts attempts since the last good connection; the schedule is stepped from
  * its start each time.
  */
 const retryStrategy = Effect.fnUntraced(function* (schedule: Schedule.Schedule<unknown>) {
@@ -95,9 +103,27 @@ const retryStrategy = Effect.fnUntraced(function* (schedule: Schedule.Schedule<u
     if (attempt === 1) step = runSync(start)
     if (Exit.isFailure(step)) return null
     const next = runSync(step.value)
-    return Exit.isSuccess(next) ? Duration.toMillis(next.value[1]) : null
+    return Exit.isSuccess(next) ? Math.min(Duration.toMillis(next.value[1]), longestTimer) : null
   }
 })
+
+/** Each client steps schedules of its own. */
+const retried = Effect.fnUntraced(function* (options: ClientOptions, schedule: Schedule.Schedule<unknown>) {
+  return {
+    ...options,
+    retryStrategy: yield* retryStrategy(schedule),
+    // A pass over all Sentinels that finds no master is followed by another; the client is closed by its scope.
+    sentinelRetryStrategy: yield* retryStrategy(schedule),
+  }
+})
+
+/** What ioredis refuses at once; a mistake of the options, which name no secret then. */
+const newClient = (options: ClientOptions): Effect.Effect<Client, RedisFailed> =>
+  Effect.try({
+    try: () => new Client(options),
+    catch: () =>
+      new RedisFailed({ command: "connect", reason: new InvalidOptions({ detail: "ioredis refuses them" }) }),
+  })
 
 /** One client and what its commands need. */
 interface Attached {
@@ -107,7 +133,11 @@ interface Attached {
   readonly deadlines: deadlines.Deadlines
   /** What was last said about the connection, for errors while it is down. */
   lastProblem: string | undefined
+  /** The stream that was silent for too long, and is closing. */
+  silent: Client["stream"] | undefined
 }
+
+const silence = (timeout: number): string => `it did not answer within ${timeout} ms`
 
 /** ioredis puts the command on an error that answers one. */
 const isOfSelect = (error: unknown): boolean =>
@@ -115,17 +145,30 @@ const isOfSelect = (error: unknown): boolean =>
   Predicate.hasProperty(error.command, "name") &&
   error.command.name === "select"
 
+/** What speaks no TLS waits for more of what it takes for a command, or refuses it in words. */
+const withoutTls = new Set<unknown>(["ETIMEDOUT", "ERR_SSL_WRONG_VERSION_NUMBER", "ERR_SSL_PACKET_LENGTH_TOO_LONG"])
+
+const isWithoutTls = (client: Client, error: unknown): boolean =>
+  client.options.tls !== undefined && Predicate.hasProperty(error, "code") && withoutTls.has(error.code)
+
 /** Listens to a client: without a listener ioredis prints its errors. */
 const attach = Effect.fnUntraced(function* (client: Client, role: string, timeout: number) {
   const context = yield* Effect.context()
   const run = Effect.runForkWith(context)
-  const attached: Attached = { client, timeout, deadlines: deadlines.make(timeout), lastProblem: undefined }
+  const attached: Attached = {
+    client,
+    timeout,
+    deadlines: deadlines.make(timeout),
+    lastProblem: undefined,
+    silent: undefined,
+  }
   let wasReady = client.status === "ready"
   let isHungUp = false
   const onError = (error: unknown): void => {
     if (isHungUp) return
     const reason = reasonOf(error, 0)
-    attached.lastProblem = "detail" in reason ? reason.detail : reason.message
+    const problem = "detail" in reason ? reason.detail : reason.message
+    attached.lastProblem = isWithoutTls(client, error) ? `${problem} (by TLS, which it may not speak)` : problem
     // ioredis would go on in database 0, which is somebody else's.
     isHungUp = client.status === "connect" && isOfSelect(error)
     if (isHungUp) client.disconnect(true)
@@ -136,7 +179,7 @@ const attach = Effect.fnUntraced(function* (client: Client, role: string, timeou
     const { stream } = client
     const onLate = (): void => {
       if (client.stream !== stream || client.status !== "connect") return
-      attached.lastProblem = `it did not answer within ${timeout} ms`
+      attached.lastProblem = silence(timeout)
       client.disconnect(true)
       // Nothing is under way that could still be answered.
       stream.destroy()
@@ -178,7 +221,8 @@ const askOf =
   (attached: Attached): Ask =>
   (name, args, onReply, onFailed) => {
     const { client, deadlines: late, timeout } = attached
-    if (client.status !== "ready") {
+    const { stream } = client
+    if (client.status !== "ready" || !stream.writable) {
       onFailed(new Disconnected({ detail: attached.lastProblem ?? client.status }))
       return
     }
@@ -187,9 +231,14 @@ const askOf =
     const asked: deadlines.Asked = {
       isAnswered: false,
       onLate: () => {
+        // Answers come in order, so nothing else is answered either; on a new connection it may be. Before anybody is
+        // told, as what they send next would go the same way.
+        if (client.stream === stream && client.status === "ready" && attached.silent !== stream) {
+          attached.silent = stream
+          attached.lastProblem = silence(timeout)
+          client.disconnect(true)
+        }
         onFailed(new TimedOut({ after: timeout }))
-        // Answers come in order, so nothing else is answered either; a new connection may be.
-        if (client.status === "ready") client.disconnect(true)
       },
     }
     const answered = (tell: () => void): void => {
@@ -200,7 +249,12 @@ const askOf =
       (reply: unknown) => answered(() => onReply(reply)),
       (error: unknown) => answered(() => onFailed(reasonOf(error, timeout))),
     )
-    client.sendCommand(command)
+    try {
+      client.sendCommand(command)
+    } catch (error) {
+      onFailed(new Unsendable({ detail: error instanceof RangeError ? error.message : "the client refuses it" }))
+      return
+    }
     late.add(asked)
   }
 
@@ -238,11 +292,15 @@ const commandsOf = (ask: Ask): Commands => ({
   run: <P, A>(script: RedisScript<P, A>, params: P) =>
     Effect.callback<A, RedisFailed>((resume) => {
       const { byHash, byText } = callsOf(script, params)
+      let isInterrupted = false
       const onReply = (reply: unknown): void => resume(decodeReply(script, reply))
       const onFailed = (reason: RedisReason): void => resume(failed(script.name, reason))
       ask(...byHash, onReply, (reason) =>
-        isUnknownScript(reason) ? ask(...byText(), onReply, onFailed) : onFailed(reason),
+        isUnknownScript(reason) && !isInterrupted ? ask(...byText(), onReply, onFailed) : onFailed(reason),
       )
+      return Effect.sync(() => {
+        isInterrupted = true
+      })
     }),
 })
 
@@ -284,11 +342,13 @@ const connected = (attached: Attached): Effect.Effect<void, RedisFailed> =>
     return Effect.sync(() => client.off("ready", onReady).off("close", onClosed).off("end", onClosed))
   })
 
+/** The options of one more client. */
+type ClientMade = Effect.Effect<ClientOptions>
+
 /** A client of ours: connected, and closed with the scope. */
-const open = Effect.fnUntraced(function* (options: ClientOptions, role: string, timeout: number) {
-  const client = yield* Effect.acquireRelease(
-    Effect.sync(() => new Client(options)),
-    (opened) => Effect.sync(() => opened.disconnect()),
+const open = Effect.fnUntraced(function* (made: ClientMade, role: string, timeout: number) {
+  const client = yield* Effect.acquireRelease(Effect.flatMap(made, newClient), (opened) =>
+    Effect.sync(() => opened.disconnect()),
   )
   const attached = yield* attach(client, role, timeout)
   yield* connected(attached)
@@ -304,7 +364,7 @@ const services = Effect.fnUntraced(function* (
   shared: Attached,
   settings: {
     readonly keyPrefix: string
-    readonly connection: ClientOptions
+    readonly connection: ClientMade
     readonly pool: Redis.PoolOptions | undefined
   },
 ) {
@@ -324,7 +384,8 @@ const services = Effect.fnUntraced(function* (
     send: untyped(commands),
     connect: Effect.gen(function* () {
       // Reserved connections don't come back: a lost one fails its command and leaves the pool.
-      const client = new Client({ ...connection, retryStrategy: () => null, sentinelRetryStrategy: () => null })
+      const never = { retryStrategy: () => null, sentinelRetryStrategy: () => null }
+      const client = yield* newClient({ ...(yield* connection), ...never })
       const attached = yield* attach(client, "reserved", timeout).pipe(
         // The pool doesn't interrupt this by itself, and waits for it when it closes.
         Effect.tap((opened) => Effect.interruptible(connected(opened))),
@@ -376,9 +437,8 @@ const services = Effect.fnUntraced(function* (
 export const make = Effect.fnUntraced(function* (
   options: Options = {},
 ): Effect.fn.Return<Context.Context<IoRedis | Redis.Redis>, RedisFailed, Scope.Scope> {
-  const retry = yield* retryStrategy(options.reconnect ?? defaultReconnect)
-  const connection = yield* clientOptions(options, retry)
-  const shared = yield* open(connection, "shared", timeoutOf(options))
+  const connection = retried(yield* clientOptions(options), options.reconnect ?? defaultReconnect)
+  const shared = yield* open(connection, "shared", yield* timeoutOf(options))
   return yield* services(shared, {
     keyPrefix: options.keyPrefix ?? defaultPrefix,
     connection,
@@ -400,32 +460,20 @@ export const layerConfig = (
 export interface FromOptions extends Pick<Options, "keyPrefix" | "commandTimeout" | "pool"> {}
 
 /**
- * A client that the caller already has and closes. Connections of their own are copies of it.
+ * Connections like those of a client that the caller has: to the same server, as the same user, made again as it makes
+ * its own. It isn't used itself, so its subscriptions, blocking commands and queues don't matter, and it may be closed.
  *
- * Its `enableOfflineQueue` doesn't matter: while it isn't connected, commands fail. Its
- * `autoResendUnfulfilledCommands` must be `false`, else this fails with `InvalidOptions`: ioredis would send an append
- * again after its caller was told that it failed, and one without a producer would be stored twice.
+ * Its key prefix, timeouts of commands, offline queue, resending and mapping of replies are not taken over.
  */
 export const layerFrom = (client: Client, options: FromOptions = {}): Layer.Layer<IoRedis | Redis.Redis, RedisFailed> =>
   Layer.effectContext(
     Effect.gen(function* () {
-      if (client.options.autoResendUnfulfilledCommands !== false) {
-        const detail = "the client must be made with autoResendUnfulfilledCommands: false"
-        return yield* new RedisFailed({ command: "connect", reason: new InvalidOptions({ detail }) })
-      }
-      const shared = yield* attach(client, "shared", timeoutOf(options))
-      yield* connected(shared)
+      const timeout = yield* timeoutOf(options)
+      const connection = Effect.succeed(copied(client.options, timeout))
+      const shared = yield* open(connection, "shared", timeout)
       return yield* services(shared, {
         keyPrefix: options.keyPrefix ?? defaultPrefix,
-        connection: {
-          ...client.options,
-          keyPrefix: "",
-          replyMapping: "legacy",
-          lazyConnect: true,
-          enableOfflineQueue: false,
-          commandTimeout: undefined,
-          socketTimeout: undefined,
-        },
+        connection,
         pool: options.pool,
       })
     }),

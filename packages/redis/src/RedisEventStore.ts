@@ -79,7 +79,11 @@ export const make = Effect.fnUntraced(function* (
   const redis = yield* IoRedis
   const random = yield* SecureRandom.SecureRandom
   const given = { ...defaultBounds, ...options.bounds }
-  const bounds = { ...given, maxAppendEvents: Math.min(given.maxAppendEvents, position.perAppend) }
+  const bounds = {
+    ...given,
+    maxAppendEvents: Math.min(given.maxAppendEvents, position.perAppend),
+    maxEventBytes: Math.min(given.maxEventBytes, mostAppendBytes),
+  }
   const prefix = redis.keyPrefix
   const { ageAfterEnd, eventsPerRun } = retained(options.retention)
   const durability = options.durability ?? "server"
@@ -186,6 +190,12 @@ export const make = Effect.fnUntraced(function* (
       if (invalid !== undefined) return Effect.fail(invalid)
       const { events, lease, runId } = request
       const records = events.map(eventRecord.encode)
+      const will = lease && willOf(lease)
+      const bytes = bytesOf(records, will?.record ?? "")
+      if (bytes > mostAppendBytes) {
+        const detail = `an append of ${bytes} bytes, more than the ${mostAppendBytes} that Redis is sent at once`
+        return Effect.fail(answers.appendFailed(runId, new StoreError.InvalidRequest({ detail })))
+      }
       const parameters: storeScripts.Append = {
         runId,
         now: undefined,
@@ -195,7 +205,7 @@ export const make = Effect.fnUntraced(function* (
         expectedSeq: request.expectedSeq,
         ending: events[events.length - 1]!.endsRun,
         leaseTtl: lease && leaseMillis(lease),
-        will: lease && willOf(lease),
+        will,
         records,
       }
       const send = seen.has(runId) ? sendAppend : mintedAppend
@@ -428,6 +438,17 @@ export const layer = (
  * next run that is removed.
  */
 const mostReclaimed = 2000
+
+/** Bytes of the records of one append: a command is one string on its way, and Node's longest has 512 MiB. */
+const mostAppendBytes = 128 * 1024 * 1024
+
+/** UTF-8 bytes of records, counted only where they could be too many. */
+const bytesOf = (records: ReadonlyArray<string>, will: string): number => {
+  let most = will.length * 3
+  for (const record of records) most += record.length * 3
+  if (most <= mostAppendBytes) return most
+  return records.reduce((bytes, record) => bytes + AppendRules.byteLength(record), AppendRules.byteLength(will))
+}
 
 type Place = { readonly runId: string; readonly startedAt: number }
 

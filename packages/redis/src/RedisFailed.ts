@@ -48,7 +48,10 @@ const passing = new Set([
   "NOTBUSY",
 ])
 
-/** Redis answered with an error. `code` is its first word, such as `OOM`, `NOPERM`, `WRONGTYPE`. */
+/**
+ * Redis answered with an error. `code` is its first word, such as `OOM`, `NOPERM`, `WRONGTYPE`; `detail` its text without
+ * what it quotes.
+ */
 export class Refused extends Schema.TaggedError<Refused>(id("Refused"))("Refused", {
   code: Schema.String,
   detail: Schema.String,
@@ -73,6 +76,18 @@ export class Unexpected extends Schema.TaggedError<Unexpected>(id("Unexpected"))
   }
 }
 
+/** The client can't write the command, as it is longer than any text can be (some 512 MB); nothing was sent. */
+export class Unsendable extends Schema.TaggedError<Unsendable>(id("Unsendable"))("Unsendable", {
+  detail: Schema.String,
+}) {
+  get isRetryable(): boolean {
+    return false
+  }
+  override get message() {
+    return `the command can't be sent: ${this.detail}`
+  }
+}
+
 /** The options can't be used; nothing was tried. */
 export class InvalidOptions extends Schema.TaggedError<InvalidOptions>(id("InvalidOptions"))("InvalidOptions", {
   detail: Schema.String,
@@ -85,7 +100,7 @@ export class InvalidOptions extends Schema.TaggedError<InvalidOptions>(id("Inval
   }
 }
 
-export const RedisReason = Schema.Union([Disconnected, TimedOut, Refused, Unexpected, InvalidOptions])
+export const RedisReason = Schema.Union([Disconnected, TimedOut, Refused, Unexpected, Unsendable, InvalidOptions])
 export type RedisReason = typeof RedisReason.Type
 
 /** A command failed; the tagged `reason` says why, and whether trying again can help. */
@@ -102,8 +117,9 @@ export class RedisFailed extends Schema.TaggedError<RedisFailed>("@throughline/r
   }
 }
 
-/** Redis repeats the arguments of a command it doesn't know. */
-const withoutArguments = (text: string): string => text.replace(/,? with args beginning with:[\s\S]*$/i, "")
+/** Redis repeats arguments that it doesn't take, in quotes, which an argument may have too. */
+const withoutArguments = (text: string): string =>
+  text.replace(/,? with args beginning with:[\s\S]*$/i, "").replace(/(["'`])[\s\S]*\1/, "…")
 
 /** The reason behind an error of ioredis. */
 export const reasonOf = (error: unknown, timeout: number): RedisReason => {
@@ -113,6 +129,7 @@ export const reasonOf = (error: unknown, timeout: number): RedisReason => {
     return new Refused({ code: /^[A-Z]+/.exec(detail)?.[0] ?? "ERR", detail })
   }
   if (error.message === "Command timed out") return new TimedOut({ after: timeout })
+  if (error.name === "MaxRetriesPerRequestError") return new Disconnected({ detail: "the connection was lost" })
   if (error.name === "ParserError") return new Disconnected({ detail: "what answers does not speak Redis's protocol" })
   return new Disconnected({ detail: error.message.replace(/^Stream isn't writeable.*$/, "the connection is down") })
 }

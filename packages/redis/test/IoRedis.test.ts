@@ -3,20 +3,24 @@ import * as IoRedis from "@throughline/redis/IoRedis"
 import type { RedisFailed } from "@throughline/redis/RedisFailed"
 import * as RedisScript from "@throughline/redis/RedisScript"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Formatter from "effect/Formatter"
 import * as Layer from "effect/Layer"
+import * as CircuitBreaker from "effect/persistence/CircuitBreaker"
 import * as PersistedQueue from "effect/persistence/PersistedQueue"
+import * as RateLimiter from "effect/persistence/RateLimiter"
 import * as Redis from "effect/persistence/Redis"
 import * as Queue from "effect/Queue"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import { Redis as Client } from "ioredis"
+import { Redis as Client, type RedisOptions } from "ioredis"
 import { connect, createServer, type Socket } from "node:net"
+import process from "node:process"
 import * as World from "./adapterWorld.ts"
 import * as RedisServer from "./RedisServer.ts"
 
@@ -82,6 +86,28 @@ const blackHole = Effect.fnUntraced(function* (to: number) {
   })
   yield* Effect.addFinalizer(() => Effect.sync(() => sockets.forEach((socket) => socket.destroy())))
   return { state, url: `redis://127.0.0.1:${port}` }
+})
+
+const sentinelAt = (host: string, port: number): IoRedis.Options => ({
+  sentinel: { name: "runs", sentinels: [{ host, port }] },
+})
+
+/** A client that is the caller's own, as ioredis makes it. */
+const theirs = (url: string, options: Omit<RedisOptions, "replyMapping">) =>
+  Effect.acquireRelease(
+    Effect.sync(() => new Client({ ...options, port: Number(new URL(url).port) }).on("error", () => {})),
+    (client) => Effect.sync(() => client.disconnect()),
+  )
+
+/** The names of the warnings that Node gives until the scope closes. */
+const warned = Effect.gen(function* () {
+  const warnings: Array<string> = []
+  const onWarning = ({ name }: Error): void => void warnings.push(name)
+  yield* Effect.acquireRelease(
+    Effect.sync(() => process.on("warning", onWarning)),
+    () => Effect.sync(() => process.off("warning", onWarning)),
+  )
+  return warnings
 })
 
 describe("IoRedis", () => {
@@ -199,21 +225,219 @@ describe("IoRedis", () => {
     }).pipe(Effect.scoped),
   )
 
-  it.live("a client the caller has is shared, and left open; one that resends commands by itself is refused", () =>
+  it.live("no argument is in an error, wherever Redis repeats it", () =>
     Effect.gen(function* () {
       const server = yield* RedisServer.make()
-      const client = new Client(server.url, { autoResendUnfulfilledCommands: false, keyPrefix: "theirs:" })
+      const redis = yield* clientOf({ url: server.url })
+      for (const [command, ...args] of [
+        ["CONFIG", "s3cret"],
+        ["CONFIG", "s3'cret' s3cret"],
+        ["ACL", "SETUSER", "bob", "+nosuchs3cret"],
+        ["EVAL", "return s3cret s3cret", "0"],
+        ["S3CRET", "s3cret"],
+      ] as const) {
+        const { reason } = yield* failureOf(redis.send(command, args))
+        expect(reason).toMatchObject({ _tag: "Refused", code: "ERR" })
+        expect(reason.message).not.toMatch(/s3|cret/i)
+      }
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("a server without TLS, asked by TLS, is told as that", () =>
+    Effect.gen(function* () {
+      for (const answer of ["", "-ERR unknown command\r\n"]) {
+        const port = yield* impostor(answer)
+        const url = `rediss://127.0.0.1:${port}`
+        const failure = yield* Effect.flip(clientOf({ url, connectTimeout: "300 millis" }))
+        expect(failure).toMatchObject({ command: "connect", reason: { _tag: "Disconnected" } })
+        expect(failure.message).toContain("TLS, which it may not speak")
+      }
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("the password of a Sentinel with TLS is never sent in clear, whether or not the master has TLS", () =>
+    Effect.gen(function* () {
+      const heard: Array<Buffer> = []
+      const port = yield* listening((socket) => {
+        socket.on("error", () => {})
+        socket.on("data", (bytes) => {
+          heard.push(bytes)
+          socket.destroy()
+        })
+      })
+      const sentinel = { name: "runs", sentinels: [{ host: "127.0.0.1", port }], password: "s3cret", tls: true }
+      yield* Effect.forkScoped(clientOf({ sentinel, reconnect: fast }))
+      yield* World.until(() => heard.length > 1)
+      // a TLS handshake
+      expect(heard.map((bytes) => bytes[0])).toEqual(heard.map(() => 22))
+      expect(Buffer.concat(heard).includes("s3cret")).toBe(false)
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("options that can't be used are InvalidOptions", () =>
+    Effect.gen(function* () {
+      const given: ReadonlyArray<IoRedis.Options> = [
+        { connectTimeout: 0 },
+        { connectTimeout: -1 },
+        { commandTimeout: Number.NaN },
+        { commandTimeout: "soon" as Duration.Input },
+        { sentinel: { name: "runs", sentinels: [] } },
+        sentinelAt("127.0.0.1", 99_999),
+        sentinelAt("127.0.0.1", 0),
+        sentinelAt("127.0.0.1", 1.5),
+        sentinelAt("", 26_379),
+      ]
+      for (const options of given) {
+        const failure = yield* Effect.flip(clientOf(options)).pipe(Effect.timeout("10 seconds"))
+        expect(failure, JSON.stringify(options)).toMatchObject({ reason: { _tag: "InvalidOptions" } })
+      }
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("a timeout without end, or longer than a timer of Node, waits as long as it can", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const warnings = yield* warned
+      for (const timeout of ["Infinity", "3000 days"] as const) {
+        const redis = yield* clientOf({ url: server.url, connectTimeout: timeout, commandTimeout: timeout })
+        const own = new Client(server.url)
+        yield* Effect.addFinalizer(() => Effect.sync(() => own.disconnect()))
+        const context = yield* Layer.build(IoRedis.layerFrom(own, { commandTimeout: timeout }))
+        for (const { send } of [redis, Context.get(context, IoRedis.IoRedis)]) {
+          expect(yield* send("PING", [])).toBe("PONG")
+        }
+      }
+      expect(warnings).toEqual([])
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("a command that is too long for Node fails typed, and the connection goes on", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const redis = yield* clientOf({ url: server.url })
+      const long = "a".repeat(2 ** 26)
+      const failure = yield* failureOf(
+        redis.send(
+          "DEL",
+          Array.from({ length: 9 }, () => long),
+        ),
+      )
+      expect(failure).toMatchObject({ command: "DEL", isRetryable: false, reason: { _tag: "Unsendable" } })
+      expect(yield* redis.send("PING", [])).toBe("PONG")
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("however many commands are late on a connection, it is hung up once", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const warnings = yield* warned
+      const redis = yield* clientOf({ url: server.url, commandTimeout: "60 millis", reconnect: fast })
+      yield* server.signal("SIGSTOP")
+      const pings = Array.from({ length: 50 }, () => Effect.flip(redis.send("PING", [])))
+      const failures = yield* Effect.all(pings, { concurrency: "unbounded" })
+      expect(new Set(failures.map(({ reason }) => reason._tag))).toEqual(new Set(["TimedOut"]))
+      const { reason } = yield* failureOf(redis.send("PING", []))
+      expect(reason).toMatchObject({ _tag: "Disconnected", detail: "it did not answer within 60 ms" })
+      yield* server.signal("SIGCONT")
+      yield* answers(redis)
+      expect(warnings).toEqual([])
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("what is sent after a command was late doesn't go the same way", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const redis = yield* clientOf({ url: server.url, commandTimeout: "60 millis", reconnect: fast })
+      yield* server.signal("SIGSTOP")
+      expect((yield* failureOf(redis.send("PING", []))).reason._tag).toBe("TimedOut")
+      expect((yield* failureOf(redis.send("INCR", ["count"]))).reason._tag).toBe("Disconnected")
+      yield* server.signal("SIGCONT")
+      yield* answers(redis)
+      expect(yield* redis.send("GET", ["count"])).toBe(null)
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("each connection goes by a reconnect schedule of its own", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const reconnect = Schedule.max([Schedule.spaced("1 millis"), Schedule.recurs(4)])
+      const redis = yield* clientOf({ url: server.url, reconnect })
+      const clients = [redis.client, (yield* redis.connect).client]
+      const attempts = clients.map((client) => {
+        const counted = { count: 0 }
+        client.on("reconnecting", () => counted.count++)
+        return counted
+      })
+      yield* server.kill()
+      yield* World.until(() => clients.every(({ status }) => status === "end"))
+      expect(attempts).toEqual([{ count: 4 }, { count: 4 }])
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("a script that was interrupted is not sent as text when Redis turns out not to know it", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const redis = yield* clientOf({ url: server.url })
+      yield* server.signal("SIGSTOP")
+      const running = yield* Effect.forkChild(redis.run(add, { key: "n", by: 1 }), { startImmediately: true })
+      yield* Fiber.interrupt(running)
+      yield* server.signal("SIGCONT")
+      expect(yield* redis.send("PING", [])).toBe("PONG")
+      expect(yield* redis.send("GET", ["n"])).toBe(null)
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("a client the caller has is copied and left as it is: nothing waits behind its commands", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const client = yield* theirs(server.url, { autoResendUnfulfilledCommands: false, keyPrefix: "theirs:" })
+      const blocked = client.blpop("nothing", 0).catch((error: unknown) => error)
       yield* Effect.gen(function* () {
         const redis = yield* IoRedis.IoRedis
+        expect(redis.client).not.toBe(client)
         yield* redis.send("SET", ["ours", "1"])
       }).pipe(Effect.provide(IoRedis.layerFrom(client)))
       expect(client.status).toBe("ready")
+      const other = yield* theirs(server.url, { keyPrefix: "theirs:" })
+      yield* Effect.promise(() => other.lpush("nothing", "something"))
+      expect(yield* Effect.promise(() => blocked)).toEqual(["theirs:nothing", "something"])
       expect(yield* Effect.promise(() => client.keys("*"))).toEqual(["ours"])
-      client.disconnect()
-      const resending = new Client(server.url)
-      const refused = yield* Effect.flip(Layer.build(IoRedis.layerFrom(resending)))
-      expect(refused.reason._tag).toBe("InvalidOptions")
-      resending.disconnect()
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("over a client that queues and resends, a command that failed is not sent later", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make({ appendfsync: "always" })
+      const client = yield* theirs(server.url, { retryStrategy: () => 20 })
+      const redis = Context.get(
+        yield* Layer.build(IoRedis.layerFrom(client, { commandTimeout: "2 seconds" })),
+        IoRedis.IoRedis,
+      )
+      yield* server.signal("SIGSTOP")
+      const lost = yield* Effect.forkChild(failureOf(redis.send("INCR", ["count"])), { startImmediately: true })
+      yield* server.kill()
+      expect((yield* Fiber.join(lost)).reason._tag).toBe("Disconnected")
+      expect((yield* failureOf(redis.send("INCR", ["count"]))).reason._tag).toBe("Disconnected")
+      yield* server.start
+      yield* answers(redis)
+      expect(yield* redis.send("GET", ["count"])).toBe(null)
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("over a client that has numbers as texts, replies are as ever", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make()
+      const client = yield* theirs(server.url, {
+        autoResendUnfulfilledCommands: false,
+        stringNumbers: true,
+        enableAutoPipelining: true,
+      })
+      const redis = Context.get(yield* Layer.build(IoRedis.layerFrom(client)), IoRedis.IoRedis)
+      expect(yield* redis.run(add, { key: "n", by: 2 })).toBe(2)
+      const { run } = yield* redis.connect
+      expect(yield* run(add, { key: "n", by: 1 })).toBe(3)
+      const reserved = yield* redis.reserve
+      expect(yield* reserved.run(add, { key: "n", by: 1 })).toBe(4)
     }).pipe(Effect.scoped),
   )
 
@@ -240,6 +464,43 @@ describe("IoRedis", () => {
             Layer.provide(PersistedQueue.layerStoreRedis()),
             Layer.provideMerge(IoRedis.layer({ url: server.url })),
           ),
+        ),
+      )
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("Effect's rate limiter and circuit breaker run on it, and outlive SCRIPT FLUSH and a restart", () =>
+    Effect.gen(function* () {
+      const server = yield* RedisServer.make({ appendfsync: "always" })
+      yield* Effect.gen(function* () {
+        const redis = yield* IoRedis.IoRedis
+        const limiter = yield* RateLimiter.RateLimiter
+        const breaker = yield* CircuitBreaker.CircuitBreaker
+        const consume = limiter.consume({ key: "k", limit: 2, window: "1 hour", onExceeded: "fail" })
+        const call = breaker.execute(Effect.fail("away" as const), { key: "k" })
+        const forget = Effect.andThen(redis.send("SCRIPT", ["FLUSH"]), Effect.void)
+        const again = Effect.andThen(server.restart, answers(redis))
+        expect((yield* consume).remaining).toBe(1)
+        expect(yield* Effect.flip(call)).toBe("away")
+        yield* forget
+        expect((yield* consume).remaining).toBe(0)
+        expect(yield* Effect.flip(call)).toBe("away")
+        yield* again
+        expect(yield* Effect.flip(consume)).toMatchObject({ reason: { _tag: "RateLimitExceeded" } })
+        expect(yield* Effect.flip(call)).toMatchObject({ reason: { _tag: "CircuitOpen" } })
+      }).pipe(
+        Effect.provide(
+          Layer.merge(
+            Layer.provide(RateLimiter.layer, RateLimiter.layerStoreRedis()),
+            Layer.provide(
+              CircuitBreaker.layer({
+                tripPolicy: CircuitBreaker.consecutive(2),
+                openDuration: "1 hour",
+                onStoreError: "fail",
+              }),
+              CircuitBreaker.layerStoreRedis(),
+            ),
+          ).pipe(Layer.provideMerge(IoRedis.layer({ url: server.url, reconnect: fast }))),
         ),
       )
     }).pipe(Effect.scoped),

@@ -3,6 +3,7 @@ import * as Envelope from "@throughline/core/Envelope"
 import { type AppendRequest, EventStore } from "@throughline/core/EventStore"
 import * as Throughline from "@throughline/core/Throughline"
 import * as IoRedis from "@throughline/redis/IoRedis"
+import * as RedisEventArchive from "@throughline/redis/RedisEventArchive"
 import * as RedisEventStore from "@throughline/redis/RedisEventStore"
 import * as RedisFrame from "@throughline/redis/RedisFrame"
 import * as RedisKeys from "@throughline/redis/RedisKeys"
@@ -11,6 +12,8 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
+import { readFileSync } from "node:fs"
 import * as RedisServer from "./RedisServer.ts"
 
 const prefix = RedisKeys.defaultPrefix
@@ -237,6 +240,22 @@ describe("RedisEventStore", () => {
     }).pipe(Effect.scoped),
   )
 
+  it.live("removing an ended run whose keys were evicted takes it out of every list and index", () =>
+    Effect.gen(function* () {
+      const opened = yield* fresh({ retention: { ageAfterEnd: "1 day" } })
+      const { redis, store } = opened
+      yield* store.append({ ...numbered(1), sessionId: Envelope.SessionId.make("chat") })
+      yield* store.append(numbered(2))
+      yield* store.append(appendOf([ending(3)]))
+      yield* redis.send("UNLINK", [RedisKeys.run(prefix, runId), RedisKeys.events(prefix, runId)])
+      expect(yield* Effect.flip(store.head(runId))).toMatchObject({ reason: { _tag: "StoreBroken" } })
+      expect(yield* store.remove(runId)).toBe(true)
+      expect(yield* store.remove(runId)).toBe(false)
+      expect(yield* keys(opened)).toEqual([RedisKeys.index(prefix)])
+      expect(yield* redis.send("XLEN", [RedisKeys.index(prefix)])).toBe(0)
+    }).pipe(Effect.scoped),
+  )
+
   it.live("the index of a long removed run is taken away whole, a bounded number of entries at a time", () =>
     Effect.gen(function* () {
       const opened = yield* fresh()
@@ -289,6 +308,25 @@ describe("RedisEventStore", () => {
         `  XRANGE ${events}`,
       ])
       expect(yield* monitored(opened, store.head(runId))).toEqual(["EVALSHA_RO", `  HMGET ${run}`])
+      // what a lease adds
+      const lease = { ttl: "30 seconds", will: ending(9) } as const
+      expect(yield* monitored(opened, store.append({ ...numbered(3), lease }))).toEqual([
+        "EVALSHA",
+        "  TIME",
+        `  HMGET ${run}`,
+        `  HMGET ${run}`,
+        `  XADD ${RedisKeys.index(prefix)}`,
+        `  XADD ${events}`,
+        `  HSET ${run}`,
+        "  PUBSUB NUMSUB",
+      ])
+      expect(yield* monitored(opened, store.read({ runId, limit: 100 }))).toEqual([
+        "EVALSHA_RO",
+        `  HMGET ${run}`,
+        `  HEXISTS ${run}`,
+        `  XRANGE ${events}`,
+      ])
+      expect(yield* monitored(opened, store.head(runId))).toEqual(["EVALSHA_RO", `  HMGET ${run}`, `  HEXISTS ${run}`])
     }).pipe(Effect.scoped),
   )
 
@@ -343,6 +381,24 @@ describe("RedisEventStore", () => {
     }).pipe(Effect.scoped),
   )
 
+  it.live("an append of more than 128 MiB is InvalidRequest, and nothing of it is stored or sent", () =>
+    Effect.gen(function* () {
+      const { store } = yield* fresh({ bounds: { maxEventBytes: 2 ** 40 } })
+      const mebibyte = JSON.stringify("x".repeat(1024 * 1024 - 2)) as Envelope.EventJson
+      const ofMebibytes = (n: number) => range(1, n).map((event) => ({ ...event, event: mebibyte }))
+      const will = eventOf(900, { endsRun: "failed", delivery: "terminal", event: mebibyte })
+      for (const request of [
+        appendOf(ofMebibytes(128)),
+        appendOf(ofMebibytes(127), { lease: { ttl: "30 seconds", will } }),
+      ]) {
+        const failure = yield* Effect.flip(store.append(request))
+        expect(failure).toMatchObject({ _tag: "AppendFailed", isRetryable: false, reason: { _tag: "InvalidRequest" } })
+        expect(failure.message).toContain("134217728")
+      }
+      expect((yield* store.head(runId)).status).toBe("unknown")
+    }).pipe(Effect.scoped),
+  )
+
   it.live("a key of another type, or a user without permission, is StoreBroken", () =>
     Effect.gen(function* () {
       const { redis, server, store } = yield* fresh()
@@ -354,6 +410,87 @@ describe("RedisEventStore", () => {
       const refused = yield* Effect.flip(reader.store.append({ ...numbered(1), runId: Envelope.RunId.make("other") }))
       expect(refused).toMatchObject({ isRetryable: false, reason: { _tag: "StoreBroken" } })
       expect(refused.message).toContain("NOPERM")
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("a user that lacks one command of an append has it refused whole, whichever it is", () =>
+    Effect.gen(function* () {
+      const { redis, server, store } = yield* fresh()
+      const sessionId = Envelope.SessionId.make("chat")
+      const retention = { ageAfterEnd: "1 hour", eventsPerRun: 2 } as const
+      for (const command of ["pexpire", "zrem", "hdel", "hset", "xadd", "zadd", "xtrim", "xdel", "xrange", "unlink"]) {
+        const user = `no-${command}`
+        yield* redis.send("ACL", ["SETUSER", user, "on", ">pw", "~*", "&*", "+@all", `-${command}`])
+        const limited = yield* open(server.url.replace("redis://", `redis://${user}:pw@`), { retention })
+        for (const before of [[], [eventOf(1)]]) {
+          const here = Envelope.RunId.make(`${user}-${before.length}`)
+          const append = (by: EventStore["Service"], events: AppendRequest["events"]) =>
+            by.append(appendOf(events, { runId: here, sessionId }))
+          if (before.length > 0) yield* append(store, before)
+          const result = yield* Effect.result(append(limited.store, [eventOf(2), eventOf(3), ending(4)]))
+          const { lastSeq, status } = yield* store.head(here)
+          if (Result.isSuccess(result)) {
+            expect(command).toBe("unlink")
+            expect({ lastSeq, status }).toEqual({ lastSeq: before.length + 3, status: "completed" })
+          } else {
+            expect(result.failure).toMatchObject({ isRetryable: false, reason: { _tag: "StoreBroken" } })
+            expect(result.failure.message).toContain("NOPERM")
+            expect({ lastSeq, status }).toEqual({
+              lastSeq: before.length,
+              status: lastSeq === 0 ? "unknown" : "running",
+            })
+            yield* append(store, [ending(5)])
+          }
+        }
+      }
+    }).pipe(Effect.scoped),
+  )
+
+  it.live("a user with the rights that the documentation lists can do all that the store and the archive do", () =>
+    Effect.gen(function* () {
+      const { redis, server } = yield* fresh()
+      const readme = readFileSync(new URL("../README.md", import.meta.url), "utf8")
+      const rights = /```acl\n([\s\S]*?)```/.exec(readme)![1]!.trim().split(/\s+/)
+      yield* redis.send("ACL", ["SETUSER", "app", "on", ">pw", ...rights])
+      const opened = yield* open(server.url.replace("redis://", "redis://app:pw@"), {
+        retention: { ageAfterEnd: "50 millis", eventsPerRun: 2 },
+        publish: true,
+      })
+      const { store } = opened
+      const archive = yield* RedisEventArchive.make().pipe(
+        Effect.provide(Layer.merge(Layer.succeed(IoRedis.IoRedis, opened.redis), Throughline.layerCrypto)),
+      )
+      const sessionId = Envelope.SessionId.make("chat")
+      const will = ending(900)
+      for (let number = 1; number <= 5; number++) {
+        yield* store.append({ ...numbered(number), sessionId, lease: { ttl: "30 seconds", will } })
+      }
+      yield* store.append(numbered(5))
+      yield* store.renew([runId], { ttl: "30 seconds", will })
+      expect(seqs(yield* store.read({ runId, after: 3, limit: 10 }))).toEqual([4, 5])
+      expect((yield* store.runs({ limit: 1 })).length).toBe(1)
+      const [first] = yield* store.runs({ sessionId, limit: 1 })
+      yield* store.runs({ limit: 1, before: { runId, startedAt: first!.startedAt! } })
+      yield* store.producer(runId, "writer")
+      for (const filter of [{}, { runIds: [runId] }, { sessionIds: [sessionId] }]) {
+        yield* Stream.runDrain(archive.replay({ filter }))
+      }
+      yield* store.append(appendOf([ending(901)]))
+      yield* eventually(
+        Effect.flatMap(redis.send("EXISTS", [`${prefix}{@}:ended`]), (left) =>
+          left === 0 ? Effect.void : Effect.fail("still listed"),
+        ),
+      )
+      const again = Envelope.RunId.make("again")
+      yield* store.append(appendOf([eventOf(1)], { runId: again }))
+      yield* store.endAbandoned({ event: ending(2), idleFor: 0 })
+      yield* store.append(appendOf([eventOf(1)], { runId }))
+      expect(yield* store.remove(runId)).toBe(true)
+      // What was refused would be told as a failure of the sweep, and here.
+      const log = (yield* redis.send("ACL", ["LOG"])) as ReadonlyArray<ReadonlyArray<unknown>>
+      const refused = log.map((entry) => entry[entry.indexOf("object") + 1])
+      // where Redis knows it, the client names itself with it, and does without
+      expect(refused.filter((command) => command !== "client|setinfo")).toEqual([])
     }).pipe(Effect.scoped),
   )
 

@@ -104,9 +104,10 @@ AND ${condition ?? sql`1 = 1`} ORDER BY r.trimmed_position`.values
     const { more, rows } =
       range.after < range.until ? yield* positionRows.page(sql, dialect, page) : { more: false, rows: [] }
     const events: Array<positionRows.Positioned> = []
+    const decode = positionRows.decoder()
     let reached = range.until
     for (const row of rows) {
-      const decoded = positionRows.decode(row)
+      const decoded = decode(row)
       if (Result.isSuccess(decoded)) {
         events.push(decoded.success)
         continue

@@ -130,9 +130,12 @@ export const make = Effect.fnUntraced(function* (
     { row }: runWriter.Loaded,
   ): Effect.fn.Return<AppendResult, AppendError | Below> {
     const firstKept = Math.max(decision.record.firstSeq, row.first_seq)
-    const rows = yield* sql`SELECT ${sql.literal(eventRow.columns(dialect))} FROM throughline_events AS e
-WHERE e.run_key = ${row.run_key} AND e.seq >= ${firstKept} AND e.seq <= ${decision.record.lastSeq} ORDER BY e.seq`
-      .values
+    const { rows } = yield* eventRows.page(sql, dialect, {
+      source: sql`FROM throughline_events AS e
+WHERE e.run_key = ${row.run_key} AND e.seq >= ${firstKept} AND e.seq <= ${decision.record.lastSeq} ORDER BY e.seq`,
+      limit: Math.max(1, decision.record.lastSeq - firstKept + 1),
+      maxBytes: Number.MAX_SAFE_INTEGER,
+    })
     const stored = yield* Effect.fromResult(
       Result.mapError(
         eventRows.envelopesOf(rows, runOf(row), firstKept),
@@ -140,7 +143,7 @@ WHERE e.run_key = ${row.run_key} AND e.seq >= ${firstKept} AND e.seq <= ${decisi
       ),
     )
     const envelopes = yield* Effect.fromResult(AppendRules.repeated(decision, request, stored))
-    const positions = new Map(stored.map((envelope, index) => [envelope.seq, Number(rows[index]![0])]))
+    const positions = new Map(stored.map((envelope, index) => [envelope.seq, eventRow.positionOf(rows[index]!)]))
     return {
       frames: AppendRules.framesOf(envelopes, row.generation, undefined).map((frame) => {
         const position = positions.get(frame.envelope.seq)

@@ -7,6 +7,7 @@ import type { Frame, Room } from "@throughline/core/Envelope"
 import type { CorruptRecord, StoreBroken, StoreFull, StoreUnavailable } from "@throughline/core/EventStoreError"
 import { defaultBounds } from "@throughline/core/StoreOptions"
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import type { Fragment } from "effect/sql/Statement"
@@ -84,8 +85,13 @@ export const make: Effect.Effect<SqlFrames, SqlMigrations.OpenFailed, SqlClient.
           maxBytes: defaultBounds.maxPageBytes,
         })
         .pipe(settings.reading, Effect.mapError(unavailable))
+      const decode = positionRows.decoder()
       const frames: Array<Frame> = []
-      for (const row of rows) frames.push(positionRows.frameOf(yield* Effect.fromResult(positionRows.decode(row))))
+      for (const row of rows) {
+        const decoded = decode(row)
+        if (Result.isFailure(decoded)) return yield* decoded.failure
+        frames.push(positionRows.frameOf(decoded.success))
+      }
       return { frames, complete: !more }
     }),
   }

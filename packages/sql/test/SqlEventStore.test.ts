@@ -134,6 +134,9 @@ describe("a stored record that was altered", () => {
       const unread = yield* Effect.flip(store.read({ runId, limit: 1 }))
       assert.strictEqual(unread._tag === "ReadFailed" && unread.isRetryable, false)
       assert.match(unread.message, /run run-1 can't be decoded/)
+      const archived = yield* Effect.flip(replayAll)
+      assert.include(archived, { _tag: "CorruptRecord", seq: 1 })
+      assert.match(archived.message, /the run of the event at position 1 can't be decoded/)
     }).pipe(Effect.provide(inMemory)),
   )
 })
@@ -181,7 +184,7 @@ describe("what is stored", () => {
         runId,
         eventOf("x".repeat(400)),
         eventOf("y".repeat(10)),
-        eventOf("ü".repeat(20)),
+        eventOf("ü".repeat(34)),
         eventOf("z".repeat(60)),
       )
       const pages: Array<ReadonlyArray<number>> = []

@@ -2,6 +2,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Redis from "effect/persistence/Redis"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
 import type { RedisOptions } from "ioredis"
@@ -22,14 +23,18 @@ export interface Tls {
   readonly rejectUnauthorized?: boolean | undefined
 }
 
-/** The master is asked for at Sentinels; of the URL only user, password and database count then. */
+/**
+ * The master is asked for at Sentinels. Of the URL only user, password, database and TLS (`rediss:`) count then, all of
+ * them for the master.
+ */
 export interface Sentinel {
   /** The master's name. */
   readonly name: string
+  /** At least one. */
   readonly sentinels: ReadonlyArray<{ readonly host: string; readonly port: number }>
   readonly username?: string | undefined
   readonly password?: Secret | undefined
-  /** TLS to the Sentinels too. */
+  /** TLS to the Sentinels, whether or not the master has it; certificates and keys are those of `tls`. */
   readonly tls?: boolean | undefined
 }
 
@@ -43,9 +48,12 @@ export interface Options {
   readonly sentinel?: Sentinel | undefined
   /** What every key and channel begins with; `throughline:` by default. */
   readonly keyPrefix?: string | undefined
-  /** How long a connection may take, handshake not included; 5 seconds by default. */
+  /** How long a connection may take, handshake not included; 5 seconds by default, at most 24 days. */
   readonly connectTimeout?: Duration.Input | undefined
-  /** How long an answer may take; 5 seconds by default. A connection that is silent for so long is made anew. */
+  /**
+   * How long an answer may take; 5 seconds by default, at most 24 days. A connection that is silent for so long is made
+   * anew.
+   */
   readonly commandTimeout?: Duration.Input | undefined
   /** The delays between attempts to connect again; from 50 ms doubling to 2 s, jittered, by default. Its end is the end. */
   readonly reconnect?: Schedule.Schedule<unknown> | undefined
@@ -58,9 +66,6 @@ export type ClientOptions = RedisOptions & { readonly replyMapping?: "legacy" }
 
 const reveal = (secret: Secret | undefined): string | undefined =>
   secret === undefined || typeof secret === "string" ? secret : Redacted.value(secret)
-
-const millis = (input: Duration.Input | undefined, byDefault: number): number =>
-  input === undefined ? byDefault : Duration.toMillis(Duration.fromInputUnsafe(input))
 
 /** The URL is never repeated: it may hold a password. */
 const invalid = (detail: string) => new RedisFailed({ command: "connect", reason: new InvalidOptions({ detail }) })
@@ -98,51 +103,91 @@ const tlsOf = (tls: boolean | Tls | undefined, isTls: boolean): RedisOptions["tl
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
 }
 
-/** The milliseconds of `commandTimeout`. */
-export const timeoutOf = ({ commandTimeout }: Pick<Options, "commandTimeout">): number => millis(commandTimeout, 5000)
+/** The most milliseconds that a timer of Node can take; it makes one of more. */
+export const longestTimer = 2 ** 31 - 1
 
-/** The options of every connection. */
+const millis = Effect.fnUntraced(function* (name: string, input: Duration.Input = "5 seconds") {
+  const duration = Duration.fromInput(input)
+  const given = Option.isNone(duration) ? 0 : Duration.toMillis(duration.value)
+  if (!(given > 0)) return yield* invalid(`${name} must be a positive duration`)
+  return Math.min(Math.ceil(given), longestTimer)
+})
+
+/** The milliseconds of `commandTimeout`. */
+export const timeoutOf = ({ commandTimeout }: Pick<Options, "commandTimeout">) =>
+  millis("commandTimeout", commandTimeout)
+
+const isPort = (port: number): boolean => Number.isInteger(port) && port > 0 && port < 65_536
+
+const sentinelOptions = Effect.fnUntraced(function* (
+  { name, password, sentinels, tls: isTls, username }: Sentinel,
+  tls: RedisOptions["tls"],
+): Effect.fn.Return<RedisOptions, RedisFailed> {
+  if (sentinels.length === 0) return yield* invalid("at least one Sentinel must be named")
+  if (sentinels.some(({ host, port }) => host === "" || !isPort(port))) {
+    return yield* invalid("a Sentinel has a host, and a port from 1 to 65535")
+  }
+  const sentinelPassword = reveal(password)
+  return {
+    name,
+    sentinels: sentinels.map(({ host, port }) => ({ host, port })),
+    ...(username === undefined ? undefined : { sentinelUsername: username }),
+    ...(sentinelPassword === undefined ? undefined : { sentinelPassword }),
+    ...(isTls === true ? { sentinelTLS: tls ?? {} } : undefined),
+    ...(tls === undefined ? undefined : { enableTLSForSentinelMode: true }),
+    // ioredis's own detector ends a client for good when it speaks while that connects. A lost connection, one that is silent and a
+    // master that became a replica are noticed without it.
+    failoverDetector: false,
+  }
+})
+
+/** What commands rely on: nothing queues, nothing is sent twice, and replies are what they are in RESP2. */
+const ours = {
+  replyMapping: "legacy",
+  lazyConnect: true,
+  enableOfflineQueue: false,
+  autoResendUnfulfilledCommands: false,
+  maxRetriesPerRequest: 0,
+  // A failover makes the old master a replica: the new one is asked for.
+  reconnectOnError: (error: Error): boolean => error.message.startsWith("READONLY"),
+} as const
+
+/** The options of every connection, but for when it is tried again. */
 export const clientOptions = Effect.fnUntraced(function* (
   options: Options,
-  retryStrategy: (attempt: number) => number | null,
 ): Effect.fn.Return<ClientOptions, RedisFailed> {
   const url = yield* parseUrl(reveal(options.url) ?? "redis://127.0.0.1:6379")
-  const connectTimeout = millis(options.connectTimeout, 5000)
-  if (!(timeoutOf(options) > 0) || !(connectTimeout > 0)) return yield* invalid("timeouts must be positive")
+  const connectTimeout = yield* millis("connectTimeout", options.connectTimeout)
   const username = options.username ?? url.username
   const password = reveal(options.password) ?? url.password
   const tls = tlsOf(options.tls, url.isTls)
   const { sentinel } = options
-  const sentinelPassword = reveal(sentinel?.password)
+  const where = sentinel === undefined ? { host: url.host, port: url.port } : yield* sentinelOptions(sentinel, tls)
   return {
-    ...(sentinel === undefined
-      ? { host: url.host, port: url.port }
-      : {
-          name: sentinel.name,
-          sentinels: sentinel.sentinels.map(({ host, port }) => ({ host, port })),
-          ...(sentinel.username === undefined ? undefined : { sentinelUsername: sentinel.username }),
-          ...(sentinelPassword === undefined ? undefined : { sentinelPassword }),
-          ...(sentinel.tls === true && tls !== undefined
-            ? { sentinelTLS: tls, enableTLSForSentinelMode: true }
-            : tls === undefined
-              ? undefined
-              : { enableTLSForSentinelMode: true }),
-          // A pass over all of them that finds no master is followed by another; the client is closed by its scope.
-          sentinelRetryStrategy: retryStrategy,
-          connectTimeout,
-          failoverDetector: true,
-        }),
+    ...where,
     db: url.db,
     ...(username === undefined ? undefined : { username }),
     ...(password === undefined ? undefined : { password }),
     ...(tls === undefined ? undefined : { tls }),
     connectTimeout,
-    retryStrategy,
-    lazyConnect: true,
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: 0,
-    // A failover makes the old master a replica: the new one is asked for.
-    reconnectOnError: (error) => error.message.startsWith("READONLY"),
+    sentinelCommandTimeout: yield* timeoutOf(options),
+    ...ours,
   }
+})
+
+/** The options of connections to the server of somebody's client: theirs for where and as whom, ours for the rest. */
+export const copied = (theirs: RedisOptions, timeout: number): ClientOptions => ({
+  ...theirs,
+  ...ours,
+  // Of theirs, what would come between a command and its answer.
+  monitor: false,
+  keyPrefix: "",
+  stringNumbers: false,
+  enableAutoPipelining: false,
+  commandTimeout: undefined,
+  blockingTimeout: undefined,
+  socketTimeout: undefined,
+  himportFieldsets: undefined,
+  sentinelCommandTimeout: timeout,
+  reconnectOnError: theirs.reconnectOnError ?? ours.reconnectOnError,
 })

@@ -1,9 +1,10 @@
 /**
  * The Lua that writes runs: what writing scripts are put together from.
  *
- * A script validates all before its first write, as Redis keeps what a failing script wrote. Of the writes, the one that
- * a full Redis or a replica refuses comes first; and what can fail after it (a foreign key in the place of one of ours)
- * leaves an index entry that no event names, which readers skip.
+ * A script validates all before its first write, as Redis keeps what a failing script wrote: where a run begins and where
+ * it ends, also that the user may do all that an append can come to. Of the writes, the one that a full Redis or a replica
+ * refuses comes first; and what can fail after it (a foreign key in the place of one of ours) leaves an index entry that no
+ * event names, which readers skip. What an append can do without, trimming and publishing, is allowed to fail.
  *
  * A script is one round trip, but each call in it and each argument costs about as much as a tenth of a round trip. So what
  * never changes within a store is part of the text, what is always read together is one field, and what is rarely needed is
@@ -60,6 +61,13 @@ export const isExpiredLua = ({ ageAfterEnd }: StoreSettings, ending: string): st
     ? "false"
     : `(${ending} and tonumber(redis.call('HGET', KEYS[1], 'at')) + ${ageAfterEnd} <= tonumber(now))`
 
+/** The commands that an append may need after its first write, as Lua strings. */
+const needed = ({ ageAfterEnd, eventsPerRun }: StoreSettings): string =>
+  ["XADD", "HSET", "HDEL", "ZADD", "ZREM"]
+    .concat(ageAfterEnd === undefined ? [] : ["PEXPIRE"], eventsPerRun === undefined ? [] : ["XRANGE", "XDEL", "XTRIM"])
+    .map((command) => `'${command}'`)
+    .join(", ")
+
 /**
  * What writing scripts begin with: the steps that few of them take.
  *
@@ -73,6 +81,13 @@ export const writingLua = (settings: StoreSettings): string => {
 local function rarely()
   local RUN = ${runLua(settings)}
   local rare = {}
+
+  -- the first command that the user may not use; for that alone a run would be left half written
+  function rare.lacking()
+    for _, command in ipairs({ ${needed(settings)} }) do
+      if not redis.acl_check_cmd(command, KEYS[1], '1', '1', '1') then return command end
+    end
+  end
 
   function rare.unindex(sid, entry, most)
     for _ = 1, most do
@@ -98,11 +113,11 @@ local function rarely()
     if entry ~= '-' then rare.unindex(sid, entry, 500) end
   end
 
-  -- what an expired run left: false where it is no expired run, but an evicted one or none
+  -- what an ended run of which the keys are gone left; with a time, only where they have expired by then
   function rare.remains(now)
     local left = redis.call('HGET', ${key("remains")}, RUN)
     local expires, entry, sid = string.match(left or '', '^(%d+) (%S+) (%S+)$')
-    if not expires or tonumber(expires) > tonumber(now) then return false end
+    if not expires or (now and tonumber(expires) > tonumber(now)) then return false end
     return { sid, entry }
   end
 
@@ -110,9 +125,9 @@ local function rarely()
   function rare.trim(first, most, sid, edge)
     local cut, trimmed = first, edge
     if ${String(settings.isIndexed)} or edge then
-      local last = redis.call('XRANGE', KEYS[2], first - 1, first - 1)[1]
+      local last = redis.pcall('XRANGE', KEYS[2], first - 1, first - 1)[1]
       trimmed = last and last[2][4] or edge
-      local old = redis.call('XRANGE', KEYS[2], '-', first - 1, 'COUNT', most)
+      local old = redis.pcall('XRANGE', KEYS[2], '-', first - 1, 'COUNT', most)
       local dead = {}
       if edge and edge ~= '-' and edge ~= trimmed then dead[edge] = true end
       for i = 1, #old do
@@ -120,12 +135,12 @@ local function rarely()
         if entry and entry ~= '-' and entry ~= trimmed then dead[entry] = true end
       end
       for entry in pairs(dead) do
-        redis.call('XDEL', ${key("index")}, entry)
-        if sid ~= '*' then redis.call('XDEL', ${key("index:")} .. sid, entry) end
+        redis.pcall('XDEL', ${key("index")}, entry)
+        if sid ~= '*' then redis.pcall('XDEL', ${key("index:")} .. sid, entry) end
       end
       if #old == most then cut = tonumber(string.match(old[most][1], '^%d+')) + 1 end
     end
-    redis.call('XTRIM', KEYS[2], 'MINID', '=', cut)
+    redis.pcall('XTRIM', KEYS[2], 'MINID', '=', cut)
     return trimmed
   end
 
@@ -205,7 +220,12 @@ local RUN, sid = ${runLua(settings)}, ${sessionLua}
 local seq = string.format('%d', last + 1)
 local count, final, entry = '1', seq, '-'
 if n > 1 then count, final = string.format('%d', n), string.format('%d', last + n) end
-if last == 0 and not rarely().begin(sid, now) then return { 'evicted' } end
+if last == 0 or ending then
+  local rare = rarely()
+  local lacking = rare.lacking()
+  if lacking then return redis.error_reply('NOPERM the user of this store may not use ' .. lacking) end
+  if last == 0 and not rare.begin(sid, now) then return { 'evicted' } end
+end
 ${isIndexed ? index : ""}
 if last == 0 then call('XADD', KEYS[2], seq, 'r', recs[from], 'p', entry)
 elseif not call('XADD', KEYS[2], 'NOMKSTREAM', seq, 'r', recs[from], 'p', entry) then return { 'evicted' } end

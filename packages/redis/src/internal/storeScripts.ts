@@ -332,8 +332,8 @@ if identity then
   rare.forget(${storeLua.sessionLua}, h[3])
   return old and 0 or 1
 end
-local left = rare.remains(now)
-local isEvicted = not left and (redis.call('EXISTS', KEYS[2]) == 1 or redis.call('ZSCORE', ${sharedKey("runs")}, ${storeLua.runLua(settings)}))
+local hasExpired, left = rare.remains(now), rare.remains()
+local isEvicted = not hasExpired and (left or redis.call('EXISTS', KEYS[2]) == 1 or redis.call('ZSCORE', ${sharedKey("runs")}, ${storeLua.runLua(settings)}))
 if left or isEvicted then rare.forget(left and left[1] or '*', left and left[2] or '-') end
 return isEvicted and 1 or 0
 `,
@@ -352,7 +352,7 @@ if identity then
   if not ${isExpired("h[2]")} then return 0 end
   rare.forget(${storeLua.sessionLua}, h[3])
 else
-  local left = rare.remains(now)
+  local left = rare.remains()
   rare.forget(left and left[1] or '*', left and left[2] or '-')
 end
 return 1

@@ -33,33 +33,32 @@ const routing = ["position", ...stored.slice(0, -1)]
 const routingColumns = routing.map((name) => `e.${name}`).join(", ")
 
 const eventAt = routing.length
-const isJsonAt = eventAt + 1
-const bytesAt = eventAt + 2
+const bytesAt = eventAt + 1
 
 /** How many columns {@link columns} has. */
-export const width = eventAt + 3
+export const width = eventAt + 2
 
 /**
- * What {@link decode} reads of `throughline_events AS e`: position, the stored columns, whether the event's text is JSON,
- * and its bytes. The text isn't parsed here; the database looks through it, so that no reader hands on a text that isn't
- * JSON.
+ * What {@link decode} reads of `throughline_events AS e`: position, the stored columns, and the bytes of the event's text.
+ *
+ * The text isn't parsed here; the database looks through it, so that no reader hands on a text that isn't JSON. Where it
+ * isn't, and where it has more than `largest` bytes, it is left out.
  */
-export const columns = (dialect: SqlDialect): string =>
-  `${routingColumns}, e.event, ${dialect.isJson("e.event")}, ${dialect.bytes("e.event")}`
-
-/** The same, but an event of more than `largest` bytes is left where it is until {@link withEvent}. */
-export const columnsUpTo = (sql: SqlClient, dialect: SqlDialect, largest: number): Fragment => {
+export const columns = (sql: SqlClient, dialect: SqlDialect, largest: number): Fragment => {
   const bytes = sql.literal(dialect.bytes("e.event"))
   const isJson = sql.literal(dialect.isJson("e.event"))
-  return sql`${sql.literal(routingColumns)}, CASE WHEN ${bytes} <= ${largest} THEN e.event END, CASE WHEN ${bytes} <= ${largest} THEN ${isJson} END, ${bytes}`
+  return sql`${sql.literal(routingColumns)}, CASE WHEN ${bytes} <= ${largest} AND ${isJson} = 1 THEN e.event END, ${bytes}`
 }
 
-/** What {@link withEvent} needs of an event that was left where it is. */
+/** Whether a row's event was left out. */
+export const isLeftOut = (row: EventRow): boolean => row[eventAt] === null
+
+/** What {@link withEvent} needs of an event that was left out. */
 export const eventColumns = (dialect: SqlDialect): string => `e.position, e.event, ${dialect.isJson("e.event")}`
 
-/** A row of {@link columnsUpTo} with its event, from a row of {@link eventColumns}. */
+/** A row with the event that was left out, from one of {@link eventColumns}, unless it is no JSON. */
 export const withEvent = (row: EventRow, [, event, isJson]: EventRow): EventRow =>
-  row.with(eventAt, event).with(isJsonAt, isJson)
+  isJson === 1 || isDeepJson(event) ? row.with(eventAt, event) : row
 
 export const positionOf = (row: EventRow): number => Number(row[0])
 
@@ -104,7 +103,7 @@ const isEmpty = (record: Readonly<Record<string, string>>): boolean => {
 const parsed = (text: unknown, empty: unknown): unknown =>
   text === null ? empty : typeof text === "string" ? JSON.parse(text) : text
 
-/** SQLite calls JSON that is nested deeper than 1,000 levels no JSON. */
+/** SQLite calls JSON that is nested deeper than 1,000 levels no JSON. What isn't text is left for the schema to refuse. */
 const isDeepJson = (text: unknown): boolean => {
   try {
     if (typeof text === "string") JSON.parse(text)
@@ -118,8 +117,7 @@ const isDeepJson = (text: unknown): boolean => {
 export const decode = (row: EventRow, run: Run): Result.Result<EncodedEnvelope, CorruptRecord> => {
   try {
     const found = foundIn(row, run)
-    const event = row[eventAt]
-    if (row[isJsonAt] !== 1 && !isDeepJson(event)) return corrupt(row, run, "its event is not JSON")
+    if (isLeftOut(row)) return corrupt(row, run, "its event is not JSON")
     if (isEncoded(found)) return Result.succeed(found)
     return Result.mapError(decodeEnvelope(found), (problem) => corruptRecord(row, run, String(problem)))
   } catch (cause) {
@@ -129,21 +127,20 @@ export const decode = (row: EventRow, run: Run): Result.Result<EncodedEnvelope, 
 
 /** A row as the envelope it should be, its fields in the order of the schema's. */
 const foundIn = (row: EventRow, run: Run): FoundEnvelope => {
-  const [, seq, eventId, agentId, provider, turnId, kind, delivery, endsRun, emittedAt, tags, correlation, event] = row
-  // One field after the other: twice as fast as spreading those that may be absent.
-  const found: FoundEnvelope = { eventId, seq, runId: run.runId }
+  // By index, and one field after the other: half the time of taking a row apart and spreading what may be absent.
+  const found: FoundEnvelope = { eventId: row[2], seq: row[1], runId: run.runId }
   if (run.sessionId !== undefined) found.sessionId = run.sessionId
-  if (agentId !== null) found.agentId = agentId
-  if (provider !== null) found.provider = provider
-  if (turnId !== null) found.turnId = turnId
-  found.kind = kind
-  found.delivery = delivery
-  if (endsRun !== null) found.endsRun = endsRun
-  found.emittedAt = emittedAt
-  found.tags = parsed(tags, noTags)
-  found.correlation = parsed(correlation, noCorrelation)
+  if (row[3] !== null) found.agentId = row[3]
+  if (row[4] !== null) found.provider = row[4]
+  if (row[5] !== null) found.turnId = row[5]
+  found.kind = row[6]
+  found.delivery = row[7]
+  if (row[8] !== null) found.endsRun = row[8]
+  found.emittedAt = row[9]
+  found.tags = parsed(row[10], noTags)
+  found.correlation = parsed(row[11], noCorrelation)
   found.schemaVersion = run.schemaVersion
-  found.event = event
+  found.event = row[eventAt]
   return found
 }
 

@@ -66,28 +66,28 @@ export const page = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Rows, SqlError> {
   const { extra, limit, maxBytes, source } = options
   const share = Math.floor(maxBytes / limit)
-  const columns = eventRow.columnsUpTo(sql, dialect, share)
+  const columns = eventRow.columns(sql, dialect, share)
   const found =
     yield* sql`SELECT ${columns}${sql.literal(extra === undefined ? "" : `, ${extra}`)} ${source} LIMIT ${limit}`.values
-  const { count, large } = fitting(found, share, maxBytes)
+  const { count, leftOut } = fitting(found, maxBytes)
   const rows = count < found.length ? found.slice(0, count) : found
   return {
-    rows: large.length === 0 ? rows : yield* withEvents(sql, dialect, rows, large, share),
+    rows: leftOut.length === 0 ? rows : yield* withEvents(sql, dialect, rows, leftOut),
     more: count === limit || count < found.length,
   }
 })
 
-/** How many rows from the first fit `maxBytes`, at least one; and the positions of those past their share. */
-const fitting = (rows: ReadonlyArray<eventRow.EventRow>, share: number, maxBytes: number) => {
-  const large: Array<number> = []
+/** How many rows from the first fit `maxBytes`, at least one; and the positions of those whose event was left out. */
+const fitting = (rows: ReadonlyArray<eventRow.EventRow>, maxBytes: number) => {
+  const leftOut: Array<number> = []
   let left = maxBytes
-  for (const [index, row] of rows.entries()) {
-    const bytes = eventRow.bytesOf(row)
-    left -= bytes
-    if (left < 0 && index > 0) return { count: index, large }
-    if (bytes > share) large.push(eventRow.positionOf(row))
+  for (let index = 0; index < rows.length; index++) {
+    const row = rows[index]!
+    left -= eventRow.bytesOf(row)
+    if (left < 0 && index > 0) return { count: index, leftOut }
+    if (eventRow.isLeftOut(row)) leftOut.push(eventRow.positionOf(row))
   }
-  return { count: rows.length, large }
+  return { count: rows.length, leftOut }
 }
 
 /** Rows with the events that were left out. One that was removed meanwhile is gone, as if it had been before. */
@@ -95,15 +95,14 @@ const withEvents = Effect.fnUntraced(function* (
   sql: SqlClient,
   dialect: SqlDialect,
   rows: ReadonlyArray<eventRow.EventRow>,
-  large: ReadonlyArray<number>,
-  share: number,
+  leftOut: ReadonlyArray<number>,
 ): Effect.fn.Return<ReadonlyArray<eventRow.EventRow>, SqlError> {
   const columns = sql.literal(eventRow.eventColumns(dialect))
-  const positions = dialect.strings(sql, JSON.stringify(large))
+  const positions = dialect.strings(sql, JSON.stringify(leftOut))
   const events = yield* sql`SELECT ${columns} FROM throughline_events AS e WHERE e.position IN (${positions})`.values
   const eventAt = new Map(events.map((event) => [eventRow.positionOf(event), event]))
   return rows.flatMap((row) => {
-    if (eventRow.bytesOf(row) <= share) return [row]
+    if (!eventRow.isLeftOut(row)) return [row]
     const event = eventAt.get(eventRow.positionOf(row))
     return event === undefined ? [] : [eventRow.withEvent(row, event)]
   })

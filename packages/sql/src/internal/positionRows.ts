@@ -59,22 +59,40 @@ AND ${condition ?? sql`1 = 1`} ORDER BY e.position`,
   })
 }
 
-export const decode = (row: eventRow.EventRow): Result.Result<Positioned, CorruptRecord> => {
-  const run = decodeRun(row.slice(eventRow.width))
-  if (Result.isFailure(run)) {
-    // An id that is none can't be named; the position says where the row is.
-    const runId = "unknown" as RunId
-    const problem = `the run of the event at position ${eventRow.positionOf(row)} can't be decoded: ${String(run.failure)}`
-    return Result.fail(
-      new CorruptRecord({ runId, seq: Number.isSafeInteger(row[1]) ? (row[1] as number) : 0, problem }),
-    )
+/** Decodes the rows of one page, in which the columns of a run are the same wherever it comes up. */
+export const decoder = (): ((row: eventRow.EventRow) => Result.Result<Positioned, CorruptRecord>) => {
+  const runs = new Map<unknown, Run>()
+  return (row) => {
+    let run = runs.get(row[eventRow.width])
+    if (run === undefined) {
+      const decoded = decodeRun(row.slice(eventRow.width))
+      if (Result.isFailure(decoded)) return Result.fail(corruptRun(row, decoded.failure))
+      const [runId, sessionId, schemaVersion, generation] = decoded.success
+      run = { runId, sessionId: sessionId ?? undefined, schemaVersion, generation }
+      runs.set(runId, run)
+    }
+    const envelope = eventRow.decode(row, run)
+    return Result.isFailure(envelope)
+      ? Result.fail(envelope.failure)
+      : Result.succeed({
+          position: eventRow.positionOf(row),
+          envelope: envelope.success,
+          generation: run.generation,
+        })
   }
-  const [runId, sessionId, schemaVersion, generation] = run.success
-  return Result.map(
-    eventRow.decode(row, { runId, sessionId: sessionId ?? undefined, schemaVersion }),
-    (envelope): Positioned => ({ position: eventRow.positionOf(row), envelope, generation }),
-  )
 }
+
+interface Run extends eventRow.Run {
+  readonly generation: string
+}
+
+const corruptRun = (row: eventRow.EventRow, problem: Schema.SchemaError): CorruptRecord =>
+  new CorruptRecord({
+    // An id that is none can't be named; the position says where the row is.
+    runId: "unknown" as RunId,
+    seq: Number.isSafeInteger(row[1]) ? (row[1] as number) : 0,
+    problem: `the run of the event at position ${eventRow.positionOf(row)} can't be decoded: ${String(problem)}`,
+  })
 
 export const frameOf = ({ envelope, generation, position }: Positioned): Frame => ({
   _tag: "Frame",
