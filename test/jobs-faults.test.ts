@@ -299,17 +299,23 @@ WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999999
 SELECT printf('01900000-0000-7000-8000-%012x', i), ready_at + (i * 7919) % 1000003, 1 + i % 4, ${columns} FROM throughline_jobs, n`)
       database.close()
 
-      const { handle, pool } = yield* open(filename)
-      assert.strictEqual(yield* pool.size, 1_000_000)
-      yield* handle(Mail, () => Effect.void)
-      const from = yield* Clock.monotonicTimeNanos
-      for (let index = 0; index < 10; index++) {
-        const { id } = yield* pool.enqueue(Mail, index)
-        yield* pool.awaitResult(Mail, id)
-      }
-      const millis = Number((yield* Clock.monotonicTimeNanos) - from) / 1e6
-      assert.isBelow(millis, 1000, "a moment")
-      assert.strictEqual(yield* pool.size, 1_000_000)
+      const beside = yield* open(filename)
+      assert.strictEqual(yield* beside.pool.size, 1_000_000)
+      const alone = yield* open(yield* file)
+      /** ms that ten jobs take, one after the other, from being enqueued to having succeeded. */
+      const ten = Effect.fnUntraced(function* ({ handle, pool }: typeof beside) {
+        yield* handle(Mail, () => Effect.void)
+        const from = yield* Clock.monotonicTimeNanos
+        for (let index = 0; index < 10; index++) {
+          const { id } = yield* pool.enqueue(Mail, index)
+          yield* pool.awaitResult(Mail, id)
+        }
+        return Number((yield* Clock.monotonicTimeNanos) - from) / 1e6
+      })
+      const usual = yield* ten(alone)
+      // Looking at each of the million once takes longer than that.
+      assert.isBelow(yield* ten(beside), usual * 5 + 300)
+      assert.strictEqual(yield* beside.pool.size, 1_000_000)
     }).pipe(Effect.scoped),
   240_000,
 )

@@ -54,6 +54,8 @@ interface Seen {
   runs: number
   /** Runs that a kill cut short. */
   cut: number
+  /** Processes that were killed in a run of it, or found at it by another: each lost its lease. */
+  readonly losers: Set<number>
   overlaps: number
 }
 
@@ -63,7 +65,7 @@ const makeLedger = () => {
   const of = (id: string): Seen => {
     const known = jobs.get(id)
     if (known !== undefined) return known
-    const made: Seen = { fails: undefined, runs: 0, cut: 0, overlaps: 0 }
+    const made: Seen = { fails: undefined, runs: 0, cut: 0, losers: new Set(), overlaps: 0 }
     jobs.set(id, made)
     return made
   }
@@ -95,7 +97,7 @@ const life = (paths: Paths, ledger: Ledger, enqueued: number, end: End | undefin
     child.stderr.on("data", (data) => (errors += String(data)))
     if (end !== undefined && "afterStart" in end) timer = setTimeout(() => child.kill(signal), end.afterStart)
     createInterface({ input: child.stdout }).on("line", (line) => {
-      const [what, id = "", fails] = line.split(" ")
+      const [what, id = "", detail] = line.split(" ")
       if (what === "ready" && end !== undefined && "afterReady" in end) {
         const { afterReady, standsStill = false } = end
         timer = setTimeout(() => {
@@ -106,9 +108,11 @@ const life = (paths: Paths, ledger: Ledger, enqueued: number, end: End | undefin
             timer = setTimeout(() => child.kill(signal), goesOnFor)
           }, standsStillFor)
         }, afterReady)
-      } else if (what === "accepted") ledger.of(id).fails = Number(fails)
-      else if (what === "twice") ledger.of(id).overlaps++
-      else if (what === "end") running.delete(id)
+      } else if (what === "accepted") ledger.of(id).fails = Number(detail)
+      else if (what === "twice") {
+        ledger.of(id).overlaps++
+        ledger.of(id).losers.add(Number(detail))
+      } else if (what === "end") running.delete(id)
       else if (what === "start") {
         ledger.of(id).runs++
         running.add(id)
@@ -116,7 +120,12 @@ const life = (paths: Paths, ledger: Ledger, enqueued: number, end: End | undefin
     })
     child.once("close", (code, by) => {
       clearTimeout(timer)
-      if (by === "SIGKILL") for (const id of running) ledger.of(id).cut++
+      if (by === "SIGKILL") {
+        for (const id of running) {
+          ledger.of(id).cut++
+          ledger.of(id).losers.add(child.pid!)
+        }
+      }
       // Told to stop, a process says so by its exit code.
       const isWell = signal === "SIGKILL" ? by === signal : by === signal || code === 0 || code === 130
       resume(isWell ? Effect.void : Effect.fail(new SuiteFailed({ message: `a worker ended by itself: ${errors}` })))
@@ -198,7 +207,7 @@ const examine = (paths: Paths, ledger: Ledger) => {
     const id = String(row["id"])
     found.add(id)
     // A job whose enqueuer was killed before it heard of it may be there: it is like any other.
-    const { cut, fails, overlaps, runs } = ledger.of(id)
+    const { fails, losers, runs } = ledger.of(id)
     const failed = row["failures"] === null ? 0 : (JSON.parse(String(row["failures"])) as ReadonlyArray<unknown>).length
     const crashed = Number(row["crashes"])
     crashes += crashed
@@ -210,8 +219,8 @@ const examine = (paths: Paths, ledger: Ledger) => {
     }
     if (settled.get(id)?.length !== 1) say(`settled ${settled.get(id)?.length ?? 0} times`)
     if (runs > Number(row["claim"])) say(`ran ${runs} times under ${String(row["claim"])} leases`)
-    // Whoever begins a job that a living process is at has its lease run out for it; so has a killed run.
-    if (overlaps > 0 && overlaps + cut > crashed) say(`ran twice at once under one lease`)
+    // A process that was killed in a run, or that another found at it, has lost its lease, and each loss is a crash.
+    if (losers.size > crashed) say(`ran twice at once under one lease`)
   }
   for (const [id, { fails }] of ledger.jobs)
     if (fails !== undefined && !found.has(id)) problems.push(`job ${id} is lost`)

@@ -2,7 +2,7 @@
  * Works on jobs until it is killed or told to stop: `node worker.ts FILE DIRECTORY ENQUEUED`.
  *
  * It enqueues some jobs of its own first. It says, each before it does the next thing: `accepted ID FAILS` once a job of its own is
- * stored, `ready` when it works, `start ID`, `end ID`, and `twice ID` where another living process is running the job.
+ * stored, `ready` when it works, `start ID`, `end ID`, and `twice ID PROCESS` where that living process is running the job.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as JobPool from "@throughline/core/JobPool"
@@ -41,7 +41,7 @@ const noted = <A, E>(id: string, run: Effect.Effect<A, E>) => {
     Effect.suspend(() => {
       const holder = holderOf(path)
       writeFileSync(path, String(process.pid))
-      return holder !== undefined && isAlive(holder) ? say(`twice ${id}`) : Effect.void
+      return holder !== undefined && isAlive(holder) ? say(`twice ${id} ${holder}`) : Effect.void
     }),
     () => run,
     () => Effect.sync(() => rmSync(path, { force: true })),

@@ -8,7 +8,13 @@
  *
  * What an acknowledged job survives is what Redis is configured for (`appendonly yes`, `appendfsync always`: all that was
  * answered). What a worker that is killed was running is ready again once its lock has run out and a check has found it:
- * between `lockDuration` and `lockDuration` plus twice `stalledInterval`. The README has a table of what differs from the other engines.
+ * between `lockDuration` and `lockDuration` plus twice `stalledInterval`.
+ *
+ * Closing waits 5 s at most for handlers that were interrupted; one that runs on keeps its job until it ends, or until its lock
+ * has run out after the engine is closed. Who waits for a job or for results when the engine closes is told `EngineFailed` with
+ * `StoreUnavailable`.
+ *
+ * The README has a table of what differs from the other engines.
  *
  * **Example** (Jobs on a Redis of one's own)
  *
@@ -227,6 +233,7 @@ export const make = Effect.fnUntraced(function* (
       Effect.fnUntraced(function* (signal) {
         for (;;) {
           const { version } = signal
+          if (told.isClosed) return yield* failures.closed("wait for a job")
           const job = yield* readJob(id)
           if (job === undefined) return yield* new JobError.JobUnknown({ id })
           if (!isLive(job.state)) return job
@@ -281,7 +288,8 @@ export const make = Effect.fnUntraced(function* (
   const awaitResults: JobEngine["Service"]["awaitResults"] = Effect.fnUntraced(function* (after) {
     const { version } = told.results
     // A cursor that is no good is told by `results`, so waiting on one returns.
-    if ((yield* resultsEnd) === after) yield* told.results.changed(version)
+    if (!told.isClosed && (yield* resultsEnd) === after) yield* told.results.changed(version)
+    if (told.isClosed) return yield* failures.closed("wait for results")
   })
 
   const connectBlocking = IoRedis.make({

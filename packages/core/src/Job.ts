@@ -66,13 +66,13 @@ export interface JobOptions<in out P, in out S, in out E> {
   readonly retry?: Schedule.Schedule<unknown, RetryInput<E>> | undefined
   /** Attempts in all, from 1 to 1,000; 4 by default. */
   readonly maxAttempts?: number | undefined
-  /** How long an attempt may take before it is interrupted and counts as failed; no bound by default. */
+  /** How long an attempt may take before it is interrupted and counts as failed; no bound by default, or where infinite. */
   readonly timeout?: Duration.Input | undefined
   /** The errors that no retry can mend: the job goes straight to the dead letters. None by default. */
   readonly giveUp?: ((error: E) => boolean) | undefined
-  /** How long a job is kept after it succeeded or was cancelled; 1 day by default. */
+  /** How long a job is kept after it succeeded or was cancelled; 1 day by default, for good where infinite. */
   readonly keepResult?: Duration.Input | undefined
-  /** How long a job is kept among the dead letters; 30 days by default. */
+  /** How long a job is kept among the dead letters; 30 days by default, for good where infinite. */
   readonly keepDead?: Duration.Input | undefined
 }
 
@@ -147,7 +147,9 @@ const codecOf = <A>(schema: JobSchema<A>): JobCodec<A> => {
       guarded(() => {
         const encoded = encode(value)
         if (Result.isFailure(encoded)) return Result.fail(String(encoded.failure))
-        return Result.succeed(JSON.stringify(encoded.success) as JobJson)
+        // Schemas of anything let through what JSON has no text for: `undefined`, a function.
+        const json = JSON.stringify(encoded.success) as JobJson | undefined
+        return json === undefined ? Result.fail(`JSON has no ${typeof encoded.success}`) : Result.succeed(json)
       }),
     decode: (json) => guarded(() => Result.mapError(decode(JSON.parse(json)), String)),
   }
@@ -159,6 +161,16 @@ const never = () => false
 const nothing: JobCodec<void> = {
   encode: () => Result.succeed("null" as JobJson),
   decode: () => Result.succeed(undefined),
+}
+
+/** For ever is a number too, since records are kept as JSON and in columns that know no infinity. */
+const keptFor = (kept: Duration.Input): number =>
+  Math.min(Number.MAX_SAFE_INTEGER, Duration.toMillis(Duration.fromInputUnsafe(kept)))
+
+/** An endless timeout is none. */
+const timeoutOf = (timeout: Duration.Input | undefined): number | undefined => {
+  const millis = timeout === undefined ? Number.POSITIVE_INFINITY : Duration.toMillis(Duration.fromInputUnsafe(timeout))
+  return millis === Number.POSITIVE_INFINITY ? undefined : millis
 }
 
 /**
@@ -179,10 +191,10 @@ export const make = <const Name extends string, P, S = void, E = never>(
   priority: options.priority ?? "normal",
   retry: options.retry ?? defaultRetry,
   maxAttempts: options.maxAttempts ?? 4,
-  timeout: options.timeout === undefined ? undefined : Duration.toMillis(Duration.fromInputUnsafe(options.timeout)),
+  timeout: timeoutOf(options.timeout),
   giveUp: options.giveUp ?? never,
-  keepResult: Duration.toMillis(Duration.fromInputUnsafe(options.keepResult ?? "1 day")),
-  keepDead: Duration.toMillis(Duration.fromInputUnsafe(options.keepDead ?? "30 days")),
+  keepResult: keptFor(options.keepResult ?? "1 day"),
+  keepDead: keptFor(options.keepDead ?? "30 days"),
 })
 
 /**

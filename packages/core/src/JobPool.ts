@@ -89,7 +89,10 @@ export interface EnqueueOptions {
         readonly endsRun?: boolean | undefined
       }
     | undefined
-  /** What to do at the pool's `maxWaiting`; the pool's own answer by default. */
+  /**
+   * What to do at the pool's `maxWaiting`; the pool's own answer by default. Never `"wait"` inside an SQL transaction of the caller;
+   * see {@link JobPoolOptions}.
+   */
   readonly whenFull?: "fail" | "wait" | undefined
 }
 
@@ -230,7 +233,8 @@ export class JobPool extends Context.Service<
     /**
      * Enqueues a job at each time of a `Cron`, until the scope closes. `key` names the schedule in all processes (1 to 256
      * characters): of those that run it, one enqueues for each time. An engine that is away is tried again; a time that has
-     * passed meanwhile is made up for once.
+     * passed meanwhile is made up for once. A key of another length, or a `Cron` that never comes (30 February), enqueues
+     * nothing: an error in the log says so, and nothing fails.
      */
     readonly recurring: <P, S, E>(
       key: string,
@@ -249,7 +253,9 @@ export class JobPool extends Context.Service<
 
     /**
      * Stops handling: takes no more jobs, lets those that run end within the grace time (the pool's by default), interrupts the
-     * rest and gives them back uncharged. Enqueueing and asking go on. Final for the handlers that there are.
+     * rest and gives them back uncharged. Enqueueing and asking go on. Final for the handlers that there are: a shutdown that is
+     * interrupted goes on, and who stops them a second time (the end of their layer too) waits for the first, as long as its
+     * grace time.
      */
     readonly shutdown: (grace?: Duration.Input) => Effect.Effect<Stopped>
   }
@@ -264,6 +270,9 @@ export interface JobPoolOptions {
   /**
    * What enqueueing does at that bound: fail with `PoolFull` (the default), or wait for room. A batch that could never fit
    * fails either way.
+   *
+   * Waiting inside an SQL transaction that the enqueueing joins never ends: the transaction holds the store's write lock, so no
+   * worker can make room. Give `whenFull: "fail"` there, and wait (or try again) around the transaction.
    */
   readonly whenFull?: "fail" | "wait" | undefined
   /** A job whose worker crashed this often is dead with `WorkerCrashed`; 10 by default. A crash is no attempt. */

@@ -28,8 +28,11 @@ export const isOver = (json: string, maxBytes: number): boolean =>
 const invalid = (operation: string, detail: string) =>
   new JobError.EngineFailed({ operation, reason: new InvalidRequest({ detail }) })
 
+/** Whether a number of ms is one that every store keeps as it is. */
+export const isTime = (millis: number): boolean => Math.abs(millis) <= Number.MAX_SAFE_INTEGER
+
 const jobProblem = (job: NewJob): string | undefined => {
-  if (job.runAt !== undefined && !Number.isFinite(job.runAt)) return `runAt ${job.runAt} is no time`
+  if (job.runAt !== undefined && !isTime(job.runAt)) return `runAt ${job.runAt} is no time`
   if (!Number.isInteger(job.maxAttempts) || job.maxAttempts < 1 || job.maxAttempts > 1000) {
     return `maxAttempts ${job.maxAttempts} is not from 1 to 1,000`
   }
@@ -37,7 +40,9 @@ const jobProblem = (job: NewJob): string | undefined => {
   if (uniqueKey !== undefined && (uniqueKey.length === 0 || uniqueKey.length > 256 || !uniqueKey.isWellFormed())) {
     return "the unique key has other than 1 to 256 characters of Unicode"
   }
-  if (!(job.keepResult >= 0) || !(job.keepDead >= 0)) return "keepResult and keepDead are times in ms from 0 up"
+  if (!(job.keepResult >= 0 && isTime(job.keepResult) && job.keepDead >= 0 && isTime(job.keepDead))) {
+    return "keepResult and keepDead are times in ms, from 0 to 2^53 - 1"
+  }
   return undefined
 }
 

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Job from "@throughline/core/Job"
 import * as JobEngine from "@throughline/core/JobEngine"
 import * as JobPool from "@throughline/core/JobPool"
-import type { JobFailure, JobId, JobJson, NewJob } from "@throughline/core/JobRecord"
+import { type JobFailure, type JobId, type JobJson, JobRecord, type NewJob } from "@throughline/core/JobRecord"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -147,6 +147,10 @@ describe("retries", () => {
   )
 })
 
+const throwing = () => {
+  throw new Error("broken codec")
+}
+
 describe("a handler", () => {
   const Wild = Job.make("wild", {
     payload: Schema.String,
@@ -195,6 +199,50 @@ describe("a handler", () => {
     )
   }
 
+  it.effect("that gives what JSON has no text for is refused, and its worker lives on", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const Anything = Job.make("anything", { payload: Schema.Int, success: Schema.Any, maxAttempts: 1 })
+      yield* jobs.handle(Anything, (n) => Effect.succeed(n === 0 ? undefined : n === 1 ? () => n : n))
+      for (const n of [0, 1]) {
+        const { id } = yield* jobs.enqueue(Anything, n)
+        const died = yield* Effect.flip(jobs.awaitResult(Anything, id))
+        if (died._tag !== "JobDied") return assert.fail(`it did not die: ${died._tag}`)
+        assert.strictEqual(died.failure._tag, "ResultRefused")
+        assert.strictEqual((yield* record(id)).crashes, 0)
+      }
+      const next = yield* jobs.enqueue(Anything, 2)
+      assert.strictEqual(yield* jobs.awaitResult(Anything, next.id), 2)
+    }).pipe(Effect.provide(pool({ concurrency: 1 }))),
+  )
+
+  it.effect("whose result's codec dies has a failed attempt, and no crash", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const Broken = { ...Note, maxAttempts: 1, success: { ...Note.success, encode: throwing } }
+      yield* jobs.handle(Broken, Effect.succeed)
+      const { id } = yield* jobs.enqueue(Broken, "a")
+      yield* Effect.flip(jobs.awaitResult(Broken, id))
+      const { crashes, failures } = yield* record(id)
+      assert.deepStrictEqual([crashes, failures.map(({ _tag }) => _tag)], [0, ["HandlerDied"]])
+    }).pipe(Effect.provide(pool())),
+  )
+
+  it.effect("that tells a progress which is no JSON goes on without it", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const cycle: { [key: string]: Schema.Json } = {}
+      cycle["self"] = cycle
+      yield* jobs.handle(Note, (note, { progress }) =>
+        // `undefined` as code without types gives it.
+        Effect.as(Effect.andThen(progress(cycle), progress(undefined as unknown as Schema.Json)), note),
+      )
+      const { id } = yield* jobs.enqueue(Note, "a")
+      assert.strictEqual(yield* jobs.awaitResult(Note, id), "a")
+      assert.isUndefined((yield* record(id)).progress)
+    }).pipe(Effect.provide(pool())),
+  )
+
   it.effect("that ends before its timeout leaves no timer behind", () =>
     Effect.gen(function* () {
       const jobs = yield* JobPool.JobPool
@@ -221,6 +269,51 @@ const stored = (payload: string, more: Partial<NewJob> = {}): NewJob => ({
 })
 
 describe("what went wrong outside of a handler", () => {
+  it.effect("a payload, a delay or a time that is none is refused with a type", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const Anything = Job.make("anything", { payload: Schema.Any })
+      assert.strictEqual((yield* Effect.flip(jobs.enqueue(Anything, undefined)))._tag, "PayloadInvalid")
+      for (const options of [
+        // As code without types gives it.
+        { delay: "nonsense" as unknown as number },
+        { delay: Duration.infinity },
+        { delay: Duration.days(1e12) },
+        { runAfter: "nonsense" },
+      ]) {
+        const refused = yield* Effect.flip(jobs.enqueue(Anything, 1, options))
+        assert.strictEqual(refused._tag === "EngineFailed" && refused.reason._tag, "InvalidRequest")
+      }
+      assert.strictEqual(yield* jobs.size, 0)
+    }).pipe(Effect.provide(pool())),
+  )
+
+  it.effect("a job that is kept for ever, and whose attempts may take as long, runs and can be stored", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const always = Duration.infinity
+      const Kept = Job.make("kept", { payload: Schema.Int, keepResult: always, keepDead: always, timeout: always })
+      assert.isUndefined(Kept.timeout)
+      yield* jobs.handle(Kept, () => Effect.void)
+      const { id } = yield* jobs.enqueue(Kept, 1)
+      yield* jobs.awaitResult(Kept, id)
+      const kept = yield* record(id)
+      assert.deepStrictEqual([kept.keepResult, kept.keepDead], [Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER])
+      // The schema that engines read their rows with.
+      assert.deepStrictEqual(yield* Schema.decodeEffect(JobRecord)(kept), kept)
+    }).pipe(Effect.provide(pool())),
+  )
+
+  it.effect("a retry whose pause is beyond any time is at the last one", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const { Failing } = yield* failing({ retry: Schedule.spaced(Duration.millis(1e300)) })
+      const { id } = yield* jobs.enqueue(Failing, "no")
+      yield* settle
+      assert.strictEqual((yield* record(id)).readyAt, Number.MAX_SAFE_INTEGER)
+    }).pipe(Effect.provide(pool())),
+  )
+
   it.effect("a payload that no longer decodes is dead with its problem, kept as it was; the rest goes on", () =>
     Effect.gen(function* () {
       const jobs = yield* JobPool.JobPool
@@ -281,6 +374,8 @@ describe("what went wrong outside of a handler", () => {
           under.enqueue({ jobs: [stored('""', { maxAttempts: 0 })] }),
           under.enqueue({ jobs: [stored('""', { runAt: Number.NaN })] }),
           under.enqueue({ jobs: [stored('""', { uniqueKey: "" })] }),
+          under.enqueue({ jobs: [stored('""', { keepDead: Number.POSITIVE_INFINITY })] }),
+          under.enqueue({ jobs: [stored('""', { keepResult: Number.NaN })] }),
           under.list({ limit: 0 }),
           under.results({ limit: 1001 }),
         ].map((effect) =>
@@ -289,7 +384,7 @@ describe("what went wrong outside of a handler", () => {
       )
       assert.deepStrictEqual(
         refusals.map(({ reason }) => reason?._tag),
-        Array.from({ length: 6 }, () => "InvalidRequest"),
+        Array.from({ length: 8 }, () => "InvalidRequest"),
       )
       assert.isTrue(Option.isNone(yield* under.get(stored("").id)))
     }).pipe(Effect.provide(engine())),

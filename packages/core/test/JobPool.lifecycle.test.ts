@@ -14,6 +14,8 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
@@ -118,6 +120,35 @@ describe("shutting down", () => {
       yield* TestClock.adjust("1 second")
       yield* TestClock.adjust("5 seconds")
       assert.deepStrictEqual(yield* Fiber.join(stopping), { givenBack: 0 })
+    }).pipe(Effect.provide(pool())),
+  )
+
+  it.effect("goes on when it is interrupted: no job runs once its layer is closed", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const log: Array<string> = []
+      const life = yield* Effect.forkChild(
+        Effect.gen(function* () {
+          yield* Effect.acquireRelease(Effect.void, () => Effect.sync(() => log.push("closed")))
+          yield* jobs.handle(Note, () =>
+            Effect.onInterrupt(Effect.never, () => Effect.sync(() => log.push("given back"))),
+          )
+          yield* settle
+          assert.isTrue(Option.isNone(yield* Effect.timeoutOption(jobs.shutdown("10 seconds"), "1 second")))
+        }).pipe(Effect.scoped),
+      )
+      const { id } = yield* jobs.enqueue(Note, "a")
+      yield* settle
+      yield* settle
+      yield* TestClock.adjust("1 second")
+      yield* settle
+      assert.deepStrictEqual(log, [])
+      yield* TestClock.adjust("9 seconds")
+      yield* Fiber.join(life)
+      assert.deepStrictEqual(log, ["given back", "closed"])
+      yield* jobs.drain()
+      yield* jobs.handle(Note, Effect.succeed)
+      assert.strictEqual(yield* jobs.awaitResult(Note, id), "a")
     }).pipe(Effect.provide(pool())),
   )
 
@@ -258,6 +289,49 @@ describe("recurring jobs", () => {
   )
 })
 
+/** What is logged as an error. */
+const errors = (logged: Array<string>) =>
+  Logger.layer([
+    Logger.make(({ logLevel, message }) => {
+      if (logLevel === "Error") logged.push(String(message))
+    }),
+  ])
+
+describe("a schedule that can't fire", () => {
+  it.effect("whose times never come says so in the log", () => {
+    const logged: Array<string> = []
+    return Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const cron = Cron.parseUnsafe("0 0 30 2 *", "UTC")
+      for (const catchUp of [false, true]) {
+        yield* jobs.recurring(`never ${catchUp}`, { job: Note, cron, payload: "tick", catchUp })
+      }
+      yield* settle
+      for (const key of ["never false", "never true"]) {
+        assert.include(logged.join("\n"), `the schedule ${key} fires no more`)
+      }
+    }).pipe(Effect.scoped, Effect.provide(Layer.merge(pool(), errors(logged))))
+  })
+
+  it.effect("whose key is none says so in the log and enqueues nothing", () => {
+    const logged: Array<string> = []
+    return Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const cron = Cron.parseUnsafe("* * * * *", "UTC")
+      for (const key of ["", "k".repeat(257), "\ud800"]) {
+        yield* jobs.recurring(key, { job: Note, cron, payload: "tick" })
+      }
+      yield* jobs.recurring("k".repeat(256), { job: Note, cron, payload: "good" })
+      yield* TestClock.adjust("1 minute")
+      assert.lengthOf(logged, 3)
+      assert.deepStrictEqual(
+        (yield* jobs.list({ limit: 10 })).map(({ payload }) => payload as string),
+        ['"good"'],
+      )
+    }).pipe(Effect.scoped, Effect.provide(Layer.merge(pool(), errors(logged))))
+  })
+})
+
 const flaky = (_: void, { isLastAttempt, attempt, progress }: Job.JobContext) =>
   isLastAttempt || attempt === 2 ? Effect.as(progress("half"), 42) : Effect.die("flaky")
 
@@ -345,6 +419,41 @@ describe("what is told of a job", () => {
         heads.map(({ status }) => status),
         ["failed", "cancelled", "running"],
       )
+    }).pipe(Effect.scoped, Effect.provide(layer)),
+  )
+
+  it.effect("a cancelled job ends its run even if nothing is kept of it", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const store = yield* EventStore.EventStore
+      const Forgotten = Job.make("forgotten", { payload: Schema.Void, keepResult: 0 })
+      const runId = Envelope.RunId.make("forgotten")
+      const { id } = yield* jobs.enqueue(Forgotten, undefined, { delay: "1 hour", report: { runId } })
+      assert.strictEqual(yield* jobs.cancel(id), "cancelled")
+      yield* settle
+      assert.isTrue(Option.isNone(yield* jobs.get(id)))
+      assert.strictEqual((yield* store.head(runId)).status, "cancelled")
+    }).pipe(Effect.scoped, Effect.provide(layer)),
+  )
+
+  it.effect("a dead job that is retried runs, but its run stays as it ended", () =>
+    Effect.gen(function* () {
+      const jobs = yield* JobPool.JobPool
+      const store = yield* EventStore.EventStore
+      const runId = Envelope.RunId.make("retried")
+      const Mended = Job.make("mended", { payload: Schema.Void, maxAttempts: 1 })
+      let broken = true
+      yield* jobs.handle(Mended, () => (broken ? Effect.die("broken") : Effect.void))
+      const { id } = yield* jobs.enqueue(Mended, undefined, { report: { runId } })
+      yield* Effect.flip(jobs.awaitResult(Mended, id))
+      yield* settle
+      const ended = yield* store.head(runId)
+      assert.strictEqual(ended.status, "failed")
+      broken = false
+      yield* jobs.retryDead(id)
+      yield* jobs.awaitResult(Mended, id)
+      yield* settle
+      assert.deepStrictEqual(yield* store.head(runId), ended)
     }).pipe(Effect.scoped, Effect.provide(layer)),
   )
 

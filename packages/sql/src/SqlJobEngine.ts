@@ -30,6 +30,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
@@ -255,9 +256,14 @@ ON CONFLICT (schedule) DO UPDATE SET last_at = excluded.last_at WHERE excluded.l
         else if (state !== undefined) conditions.push(sql`state = ${sql.literal(`'${state}'`)}`)
         const rows = yield* sql`SELECT ${sql.literal(jobRow.columns)} FROM throughline_jobs WHERE ${sql.and(conditions)}
 ORDER BY id LIMIT ${limit}`.values
-        return yield* Effect.forEach(rows, (row) =>
-          Effect.map(Effect.fromResult(jobRow.decode(row, now)), ({ job }) => job),
-        )
+        const listed: Array<JobRecord> = []
+        for (const row of rows) {
+          const decoded = jobRow.decode(row, now)
+          // One damaged row must not hide the others; asked for by itself, it is a typed error.
+          if (Result.isSuccess(decoded)) listed.push(decoded.success.job)
+          else yield* Effect.logWarning(`A job is left out of a list: ${decoded.failure.detail}`)
+        }
+        return listed
       }),
     )
   })
@@ -339,9 +345,11 @@ RETURNING 1`.values,
     get: (id) =>
       reading("get a job", (now) => Effect.map(store.load(id, now), (stored) => Option.fromUndefinedOr(stored?.job))),
     awaitSettled: (id) =>
-      waiters.wait(
-        id,
-        reading("await a job", (now) => Effect.map(load(id, now), ({ job }) => job)),
+      below("await a job")(
+        waiters.wait(
+          id,
+          reading("await a job", (now) => Effect.map(load(id, now), ({ job }) => job)),
+        ),
       ),
     cancel,
     retryDead,
@@ -386,7 +394,7 @@ RETURNING 1`.values,
 
 const isBelow = (error: unknown): error is groupCommit.Below => {
   const tag = (error as { readonly _tag?: unknown } | null)?._tag
-  return tag === "SqlError" || tag === "StoreBroken"
+  return tag === "SqlError" || tag === "StoreBroken" || tag === "StoreUnavailable"
 }
 
 /** The engine on the database of the `SqlClient`. */

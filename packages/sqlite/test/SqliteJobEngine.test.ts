@@ -315,6 +315,11 @@ describe("SqliteJobEngine", () => {
       const error = yield* Effect.flip(engine.get(id))
       assert.strictEqual(error.reason._tag, "StoreBroken")
       assert.include(error.message, id)
+      const sound = yield* enqueue(engine)
+      assert.deepStrictEqual(
+        (yield* engine.list({ limit: 10 })).map((job) => job.id),
+        [sound],
+      )
     }),
   )
 

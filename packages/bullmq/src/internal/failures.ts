@@ -1,7 +1,7 @@
 /** What goes wrong below, as the port's errors. */
 import { EngineFailed, PoolFull } from "@throughline/core/JobError"
 import { reasonOf, RedisFailed, toStoreReason } from "@throughline/redis/RedisFailed"
-import { StoreBroken } from "@throughline/core/EventStoreError"
+import { StoreBroken, StoreUnavailable } from "@throughline/core/EventStoreError"
 import { cancelAsked } from "./lua.ts"
 
 export const engineFailed = (operation: string) => (failure: RedisFailed) =>
@@ -9,6 +9,9 @@ export const engineFailed = (operation: string) => (failure: RedisFailed) =>
 
 export const broken = (operation: string, detail: string) =>
   new EngineFailed({ operation, reason: new StoreBroken({ detail }) })
+
+export const closed = (operation: string) =>
+  new EngineFailed({ operation, reason: new StoreUnavailable({ detail: "the engine is closed" }) })
 
 /** BullMQ's errors carry the code that its script answered with. */
 const codeOf = (error: unknown): number | undefined =>

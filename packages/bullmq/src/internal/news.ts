@@ -23,6 +23,8 @@ export class News {
   readonly results = new Signal()
   /** Told the id of a running job that is to stop. */
   onCancel: (id: string) => void = () => {}
+  /** Nothing is told any more. */
+  isClosed = false
   readonly #waited = new Map<string, { readonly signal: Signal; count: number }>()
 
   get ids(): ReadonlyArray<string> {
@@ -37,6 +39,11 @@ export class News {
   missed(): void {
     for (const { signal } of this.#waited.values()) signal.notify()
     this.results.notify()
+  }
+
+  close(): void {
+    this.isClosed = true
+    this.missed()
   }
 
   /** Runs with a signal that changes when the job has settled or gone, or may have. */
@@ -77,7 +84,13 @@ export const make = Effect.fnUntraced(function* (
   }
   const onReady = (): void => news.missed()
   client.on("message", onMessage).on("ready", onReady)
-  yield* Effect.addFinalizer(() => Effect.sync(() => client.off("message", onMessage).off("ready", onReady)))
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      client.off("message", onMessage).off("ready", onReady)
+      // Who waits would wait for ever.
+      news.close()
+    }),
+  )
   yield* Effect.tryPromise({
     try: () => client.subscribe(`${root}::settled`, `${root}::cancel`),
     catch: redisFailed("subscribe"),

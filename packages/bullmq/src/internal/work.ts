@@ -16,6 +16,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
@@ -45,6 +46,9 @@ export interface Workplace {
 
 /** How long one blocking command waits at most, in ms: a delayed job whose marker was lost is found after it. */
 export const longestWait = 5000
+
+/** How long the end of a name waits for handlers that were interrupted, in ms, until it leaves them alone. */
+const longestClose = 5000
 
 /** Jobs claimed in one script at most: it holds Redis up. */
 const largestClaim = 25
@@ -102,8 +106,8 @@ export class Work {
   #paused = false
   #blocked = false
   #claims = 0
-  /** Claims that were never answered: what they took is given back by the next. */
-  readonly #abandoned = new Set<string>()
+  /** Claims that were never answered, and the names that they may have taken of: the next claim gives it back. */
+  readonly #abandoned = new Map<string, ReadonlyArray<JobName>>()
   #nextAt = 0
 
   constructor(
@@ -165,15 +169,21 @@ export class Work {
       name,
       limit: Math.min(count, concurrency - running.size),
     }))
+    // A name that is closed since is asked for nothing.
+    const others = new Set([...this.#abandoned.values()].flat())
+    for (const { name } of open) others.delete(name)
     const request = {
       now: yield* this.#place.clock.currentTimeMillis,
       lockDuration: this.#place.lockDuration,
       token,
       count,
-      names,
-      abandoned: [...this.#abandoned],
+      names: [...names, ...Array.from(others, (name) => ({ name, limit: 0 }))],
+      abandoned: [...this.#abandoned.keys()],
     }
-    this.#abandoned.add(token)
+    this.#abandoned.set(
+      token,
+      open.map(({ name }) => name),
+    )
     const [nextAt, claimed] = yield* this.#place.commands.run(this.#place.scripts.claim, request)
     this.#abandoned.clear()
     this.#nextAt = nextAt
@@ -511,21 +521,33 @@ export class Work {
       return Effect.andThen(this.#look, this.#claiming.withPermits(1)(Effect.void))
     })
 
-  /** Stops a name, interrupts what runs of it, gives that back and waits for it. */
+  /**
+   * Stops a name, interrupts what runs of it, gives that back and waits for it, {@link longestClose} at most. What runs on keeps
+   * its slot, and its lock for as long as this process works; it is given back when it ends.
+   */
   readonly close = Effect.fnUntraced({ self: this }, function* (handled: Handled) {
     yield* this.stop(handled)
+    // From here on it isn't waited for by `closeAll`: who closed it may have given up on it, and may handle it anew.
+    if (this.#handled.get(handled.name) === handled) this.#handled.delete(handled.name)
     const fibers: Array<Fiber.Fiber<void>> = []
     for (const running of handled.running) {
       this.#interrupt(running, "GivenBack")
       if (running.fiber !== undefined) fibers.push(running.fiber)
     }
-    yield* Fiber.awaitAll(fibers)
-    if (this.#handled.get(handled.name) === handled) this.#handled.delete(handled.name)
-    yield* Effect.promise(() => handled.queue.worker.close())
+    const closed = Effect.promise(() => handled.queue.worker.close())
+    // Apart, as jobs settle through BullMQ's worker for as long as they run.
+    const ending = this.#run(Effect.andThen(Fiber.awaitAll(fibers), closed))
+    const ended = yield* onRealTime(Effect.timeoutOption(Fiber.await(ending), longestClose))
+    if (Option.isNone(ended)) {
+      yield* Effect.logError(`handlers of ${handled.name} that can't be interrupted were left running`)
+    }
   })
 
   readonly closeAll: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.forEach([...this.#handled.values()], (handled) => this.close(handled), { discard: true }),
+    Effect.forEach([...this.#handled.values()], (handled) => this.close(handled), {
+      concurrency: "unbounded",
+      discard: true,
+    }),
   )
 
   readonly pause: Effect.Effect<void> = Effect.suspend(() => {

@@ -13,6 +13,7 @@ import type { Enqueued, JobEngine } from "../JobEngine.ts"
 import * as JobError from "../JobError.ts"
 import type { EnqueueError, EnqueueOptions, JobPool, JobRequest } from "../JobPool.ts"
 import type { JobId, JobTrace, NewJob } from "../JobRecord.ts"
+import * as JobRules from "../JobRules.ts"
 import type { NextId } from "./eventIds.ts"
 import * as jobIds from "./jobIds.ts"
 import * as jobLifecycle from "./jobLifecycle.ts"
@@ -35,7 +36,9 @@ const lookAgain = 100
 /** Not before when, in ms since 1970; no number where that can't be told. */
 const runAtOf = ({ delay, runAfter }: EnqueueOptions, now: number): number | undefined => {
   if (delay === undefined && runAfter === undefined) return undefined
-  const delayed = delay === undefined ? now : now + Duration.toMillis(Duration.fromInputUnsafe(delay))
+  const pause = delay === undefined ? Option.some(Duration.zero) : Duration.fromInput(delay)
+  if (Option.isNone(pause)) return Number.NaN
+  const delayed = now + Duration.toMillis(pause.value)
   if (runAfter === undefined) return delayed
   const after = DateTime.make(runAfter)
   return Option.isNone(after) ? Number.NaN : Math.max(delayed, DateTime.toEpochMillis(after.value))
@@ -60,7 +63,7 @@ export const newJob = (
     return Result.fail(new JobError.PayloadInvalid({ name: job.name, problem: encoded.failure }))
   }
   const runAt = runAtOf(options, now)
-  if (runAt !== undefined && !Number.isFinite(runAt)) {
+  if (runAt !== undefined && !JobRules.isTime(runAt)) {
     const reason = new InvalidRequest({ detail: "runAfter or delay is no time" })
     return Result.fail(new JobError.EngineFailed({ operation: "enqueue", reason }))
   }

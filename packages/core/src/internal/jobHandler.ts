@@ -75,19 +75,32 @@ const apart = <A, E, R>(
     })
   })
 
+/** What the types allow may be no JSON all the same: cycles, or what came from untyped code. */
+const jsonOf = (value: Schema.Json): JobJson | undefined => {
+  try {
+    return JSON.stringify(value) as JobJson | undefined
+  } catch {
+    return undefined
+  }
+}
+
 const progressOf =
   (claim: Claim, surroundings: Surroundings) =>
   (value: Schema.Json): Effect.Effect<void> =>
     Effect.suspend(() => {
-      const json = JSON.stringify(value) as JobJson
-      if (JobRules.isOver(json, surroundings.maxPayloadBytes)) {
-        return Effect.logWarning(`progress of job ${claim.job.id} is over the bound and was left out`)
+      const json = jsonOf(value)
+      if (json === undefined || JobRules.isOver(json, surroundings.maxPayloadBytes)) {
+        const problem = json === undefined ? "is no JSON" : "is over the bound"
+        return Effect.logWarning(`progress of job ${claim.job.id} ${problem} and was left out`)
       }
       return Effect.andThen(
         claim.progress(json).pipe(Effect.catch((error) => Effect.logDebug("a job's progress was not stored", error))),
         surroundings.progressed(claim.job, value),
       )
     })
+
+/** A whole ms, as engines keep times; never before the pause is over. */
+const timeOf = (millis: number): number => Math.min(Number.MAX_SAFE_INTEGER, Math.ceil(millis))
 
 /** The handler's span belongs to no trace of the worker's; it links to the one that enqueued the job. */
 const traced = <A, E, R>(effect: Effect.Effect<A, E, R>, { id, name, trace }: JobRecord): Effect.Effect<A, E, R> =>
@@ -124,8 +137,7 @@ export const make = <Name extends string, P, S, E, R>(
     const steps = record.failures.map((earlier) => ({ at: earlier.at, input: inputOf(earlier) }))
     steps.push({ at: failure.at, input })
     return Effect.map(jobRetry.delayAfter(job.retry, steps), (delay) =>
-      // A whole ms, as engines keep times; never before the pause is over.
-      delay === undefined ? { _tag: "Dead", failure } : { _tag: "Retry", failure, at: Math.ceil(failure.at + delay) },
+      delay === undefined ? { _tag: "Dead", failure } : { _tag: "Retry", failure, at: timeOf(failure.at + delay) },
     )
   }
 
@@ -167,7 +179,13 @@ export const make = <Name extends string, P, S, E, R>(
     return failed(claim, interrupted, interrupted)
   }
 
-  const success = (claim: Claim, value: S): Effect.Effect<Outcome> => {
+  /** Schemas, `giveUp` and schedules are code of the user's: where they die, the attempt did. */
+  const guarded = (claim: Claim, outcome: () => Effect.Effect<Outcome>): Effect.Effect<Outcome> =>
+    Effect.catchDefect(Effect.suspend(outcome), (defect) =>
+      Effect.flatMap(Clock.currentTimeMillis, (at) => died(claim, defect, at)),
+    )
+
+  const succeeded = (claim: Claim, value: S): Effect.Effect<Outcome> => {
     const encoded = job.success.encode(value)
     if (Result.isSuccess(encoded) && !JobRules.isOver(encoded.success, maxPayloadBytes)) {
       return Effect.succeed({ _tag: "Succeeded", result: encoded.success })
@@ -178,14 +196,11 @@ export const make = <Name extends string, P, S, E, R>(
     return Effect.flatMap(Clock.currentTimeMillis, (at) => refused(claim, problem, at))
   }
 
+  const success = (claim: Claim, value: S): Effect.Effect<Outcome> => guarded(claim, () => succeeded(claim, value))
+
   /** No cause: the handler didn't end in time, not even when it was interrupted. */
   const failure = (claim: Claim, cause: Cause.Cause<E> | undefined, late: boolean): Effect.Effect<Outcome> =>
-    Effect.flatMap(Clock.currentTimeMillis, (at) =>
-      // `giveUp` is the user's code too.
-      Effect.suspend(() => unsuccessful(claim, cause, late, at)).pipe(
-        Effect.catchDefect((defect) => died(claim, defect, at)),
-      ),
-    )
+    guarded(claim, () => Effect.flatMap(Clock.currentTimeMillis, (at) => unsuccessful(claim, cause, late, at)))
 
   return (claim) => {
     const record = claim.job

@@ -126,10 +126,10 @@ export const make = Effect.fnUntraced(function* (
     )
     let retired: Deferred.Deferred<void> | undefined
     return (grace: Duration.Duration): Effect.Effect<void> =>
-      Effect.suspend(() => {
-        if (retired !== undefined) return Deferred.await(retired)
+      Effect.uninterruptibleMask((restore) => {
+        if (retired !== undefined) return restore(Deferred.await(retired))
         const done = (retired = Deferred.makeUnsafe<void>())
-        return stop.pipe(
+        const retiring = stop.pipe(
           Effect.andThen(Effect.timeoutOption(idle, grace)),
           Effect.andThen(giveBack),
           Effect.ensuring(
@@ -140,6 +140,8 @@ export const make = Effect.fnUntraced(function* (
             }),
           ),
         )
+        // In a fiber apart: a caller that no longer waits must not leave jobs running beyond what their handler needs.
+        return Effect.andThen(Effect.forkDetach(retiring), restore(Deferred.await(done)))
       })
   }
 
@@ -197,16 +199,16 @@ export const make = Effect.fnUntraced(function* (
     })
 
   const cancel: JobPool["Service"]["cancel"] = (id) =>
-    Effect.tap(engine.cancel(id), (answer) =>
-      answer === "cancelled"
-        ? Effect.flatMap(engine.get(id), (found) => {
-            moved.notify()
-            const job = Option.getOrUndefined(found)
-            return job === undefined || !reporter.hears(job)
-              ? Effect.void
-              : reporter.tell(job, [jobLifecycle.cancelled(job)])
-          })
-        : Effect.void,
+    // Read before: once it is cancelled its record may be gone, and nobody would end the run that it reports to.
+    Effect.flatMap(engine.get(id), (found) =>
+      Effect.tap(engine.cancel(id), (answer) => {
+        if (answer !== "cancelled") return Effect.void
+        moved.notify()
+        const job = Option.getOrUndefined(found)
+        return job === undefined || !reporter.hears(job)
+          ? Effect.void
+          : reporter.tell(job, [jobLifecycle.cancelled(job)])
+      }),
     )
 
   return {

@@ -50,6 +50,13 @@ export const make = (
     const fired = (at: number) =>
       Effect.catchCause(fire(at), (cause) => Effect.logError(`the schedule ${key} did not fire for ${at}`, cause))
 
+    // No error channel: who starts a program's schedules can't mend them, and its jobs must run all the same.
+    if (key.length === 0 || key.length > 256 || !key.isWellFormed()) {
+      const shown = JSON.stringify(key.slice(0, 40))
+      return yield* Effect.logError(
+        `the schedule ${shown} never fires: its key has other than 1 to 256 characters of Unicode`,
+      )
+    }
     const began = yield* Clock.currentTimeMillis
     const missed = Effect.gen(function* () {
       const last = yield* Effect.retry(engine.lastTick(key), { schedule: again, while: (error) => error.isRetryable })
@@ -70,6 +77,10 @@ export const make = (
         )
       })
 
-    yield* Effect.forkScoped(catchUp ? Effect.andThen(missed, loop(began)) : loop(began))
+    // `Cron.next` throws where it finds no time: 30 February never comes.
+    const firing = Effect.catchDefect(loop(began), (defect) =>
+      Effect.logError(`the schedule ${key} fires no more: its Cron has no next time`, defect),
+    )
+    yield* Effect.forkScoped(catchUp ? Effect.andThen(missed, firing) : firing)
   })
 }

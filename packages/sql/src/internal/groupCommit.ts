@@ -4,7 +4,7 @@
  * A commit costs the same however much is in it, so writes that are waiting go together. Each keeps its own answer: one that
  * fails because of the database undoes the whole transaction, and each is then tried alone.
  */
-import type { StoreBroken } from "@throughline/core/EventStoreError"
+import { type StoreBroken, StoreUnavailable } from "@throughline/core/EventStoreError"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,8 +15,11 @@ import type * as SqlClient from "effect/sql/SqlClient"
 import type { SqlError } from "effect/sql/SqlError"
 import * as settings from "./settings.ts"
 
-/** What goes wrong below any write. */
-export type Below = SqlError | StoreBroken
+/** What goes wrong below any write; `StoreUnavailable`: the engine is closed. */
+export type Below = SqlError | StoreBroken | StoreUnavailable
+
+/** What everything fails with that is asked of an engine whose scope is closed. */
+export const closed = new StoreUnavailable({ detail: "the job engine is closed" })
 
 /**
  * Runs a write in a transaction and returns once that is committed. A write that fails with an error of its own must not
@@ -24,12 +27,12 @@ export type Below = SqlError | StoreBroken
  *
  * Within a transaction of the calling fiber the write is part of that one.
  */
-export type Commit = <A, E>(write: Effect.Effect<A, E>) => Effect.Effect<A, E | SqlError>
+export type Commit = <A, E>(write: Effect.Effect<A, E>) => Effect.Effect<A, E | SqlError | StoreUnavailable>
 
 /** The same for items of one kind, which are written by one call: an answer for each, in order. */
 export type Batch = <Item, A>(
   write: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<A>, SqlError>,
-) => (item: Item) => Effect.Effect<A, SqlError>
+) => (item: Item) => Effect.Effect<A, SqlError | StoreUnavailable>
 
 export interface GroupCommit {
   readonly commit: Commit
@@ -48,7 +51,7 @@ interface Waiting {
 
 interface Entry<out Item, in out A> {
   readonly item: Item
-  readonly answer: Deferred.Deferred<A, SqlError>
+  readonly answer: Deferred.Deferred<A, SqlError | StoreUnavailable>
   isGone: boolean
 }
 
@@ -69,9 +72,11 @@ export const make = Effect.fnUntraced(function* (
 
   const alone = (waiting: Waiting) => Effect.map(Effect.exit(inTransaction(waiting.write)), waiting.done)
 
-  const together = (group: ReadonlyArray<Waiting>) =>
-    inTransaction(
+  const together = (group: ReadonlyArray<Waiting>) => {
+    let hasBegun = false
+    return inTransaction(
       Effect.gen(function* () {
+        hasBegun = true
         const exits: Array<Exit.Exit<unknown, unknown>> = []
         for (const { write } of group) {
           const exit = yield* Effect.exit(write)
@@ -83,24 +88,40 @@ export const make = Effect.fnUntraced(function* (
     ).pipe(
       Effect.exit,
       Effect.flatMap((ended) => {
-        if (Exit.isFailure(ended)) return Effect.forEach(group, alone, { discard: true })
+        if (Exit.isFailure(ended)) {
+          // Where none can begin, each of them would wait as long as all of them have.
+          if (!hasBegun) return Effect.sync(() => group.forEach(({ done }) => done(ended)))
+          return Effect.forEach(group, (one) => (one.isGone() ? Effect.void : alone(one)), { discard: true })
+        }
         group.forEach(({ done }, index) => done(ended.value[index]!))
         return Effect.void
       }),
     )
+  }
+
+  let isClosed = false
+  // Whoever waits when the scope closes, or asks afterwards, is told.
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      isClosed = true
+      for (const { done } of pending.splice(0)) done(Exit.fail(closed))
+    }),
+  )
 
   const turn = Effect.gen(function* () {
     yield* wake.await
     while (pending.length > 0) {
       const group = pending.splice(0, most).filter(({ isGone }) => !isGone())
       const first = group[0]
-      if (first !== undefined) yield* group.length === 1 ? alone(first) : together(group)
+      // Each has an answer, also where the scope closes meanwhile.
+      if (first !== undefined) yield* Effect.uninterruptible(group.length === 1 ? alone(first) : together(group))
     }
     wake.closeUnsafe()
   })
   yield* Effect.forkScoped(Effect.forever(turn))
 
   const add = (waiting: Waiting) => {
+    if (isClosed) return waiting.done(Exit.fail(closed))
     pending.push(waiting)
     wake.openUnsafe()
   }
@@ -109,10 +130,10 @@ export const make = Effect.fnUntraced(function* (
     Effect.flatMap(Effect.serviceOption(sql.transactionService), (outer) => (Option.isSome(outer) ? inside : queued))
 
   const commit: Commit = <A, E>(write: Effect.Effect<A, E>) =>
-    outside<A, E | SqlError>(
+    outside<A, E | SqlError | StoreUnavailable>(
       inTransaction(write),
       Effect.suspend(() => {
-        const answer = Deferred.makeUnsafe<A, E | SqlError>()
+        const answer = Deferred.makeUnsafe<A, E | SqlError | StoreUnavailable>()
         let isGone = false
         // What it is done with is the exit of this very write.
         const done = (exit: Exit.Exit<unknown, unknown>) => Deferred.doneUnsafe(answer, exit as Exit.Exit<A, E>)
@@ -127,7 +148,7 @@ export const make = Effect.fnUntraced(function* (
 
   function batch<Item, A>(
     write: (items: ReadonlyArray<Item>) => Effect.Effect<ReadonlyArray<A>, SqlError>,
-  ): (item: Item) => Effect.Effect<A, SqlError> {
+  ): (item: Item) => Effect.Effect<A, SqlError | StoreUnavailable> {
     /** Takes items until it is written. */
     let open: Array<Entry<Item, A>> | undefined
 
@@ -150,8 +171,9 @@ export const make = Effect.fnUntraced(function* (
           return write(written.map(({ item }) => item))
         }),
         done: (exit) => {
+          close()
           // What a batch is done with is the exit of its own write.
-          const ended = exit as Exit.Exit<ReadonlyArray<A>, SqlError>
+          const ended = exit as Exit.Exit<ReadonlyArray<A>, SqlError | StoreUnavailable>
           written.forEach(({ answer }, index) =>
             Deferred.doneUnsafe(
               answer,
@@ -163,7 +185,7 @@ export const make = Effect.fnUntraced(function* (
     }
 
     return (item) =>
-      outside(
+      outside<A, SqlError | StoreUnavailable>(
         Effect.map(inTransaction(write([item])), (answers) => answers[0]!),
         Effect.suspend(() => {
           const entry: Entry<Item, A> = { item, answer: Deferred.makeUnsafe(), isGone: false }

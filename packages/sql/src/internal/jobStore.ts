@@ -3,9 +3,9 @@ import { StoreBroken } from "@throughline/core/EventStoreError"
 import type { Enqueued, Outcome, Settlement } from "@throughline/core/JobEngine"
 import {
   isLive,
-  type JobId,
+  JobId,
   type JobJson,
-  type JobName,
+  JobName,
   type JobRecord,
   JobResult,
   type NewJob,
@@ -36,6 +36,8 @@ const ranks = [1, 2, 3, 4]
 const damaged = (now: number, problem: string) =>
   JSON.stringify([{ _tag: "PayloadRefused", at: now, problem: `the stored record is damaged: ${problem}` }])
 
+const isJobId = Schema.is(JobId)
+const isJobName = Schema.is(JobName)
 const decodeResult = Schema.decodeUnknownResult(JobResult)
 
 /** Rows of one statement; a power of two, as the sizes are. */
@@ -289,6 +291,13 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
   const release = (stored: Stored, now: number) =>
     sql`UPDATE throughline_jobs SET lease_until = ${now} WHERE ${heldBy(stored)}`
 
+  /** Ends the leases of some claims of a worker. */
+  const releaseAll = (keys: ReadonlyArray<number>, worker: string, now: number) =>
+    all(
+      `UPDATE throughline_jobs SET lease_until = ? WHERE state = 'running' AND worker = ? AND job_key IN (${dialect.keys})`,
+      [now, worker, JSON.stringify(keys)],
+    )
+
   /** Lays rows that can't be decoded among the dead letters, so that they hold up no other. */
   const buryDamaged = Effect.fnUntraced(function* (row: jobRow.JobRow, now: number, problem: string) {
     const { id, key, name } = jobRow.placeOf(row)
@@ -297,6 +306,8 @@ FROM throughline_job_results WHERE position > ${place} ORDER BY position LIMIT $
 kept_until = ${now} + keep_dead, worker = NULL, lease_until = NULL, cancel_requested = 0 WHERE job_key = ${key}`
     const { last } = yield* openLog
     const failure = JSON.stringify((JSON.parse(failures) as ReadonlyArray<unknown>)[0])
+    // An entry that nobody can read would hold up every reader of the log.
+    if (!isJobId(id) || !isJobName(name)) return
     yield* all(logText(1), [last + 1, id, name, "dead", now, 0, null, failure])
     yield* sql`UPDATE throughline_job_log SET last = ${last + 1} WHERE id = 1`
   })
@@ -387,16 +398,15 @@ RETURNING job_key, claim`.values,
       (rows) => rows.map(([key]) => Number(key)),
     )
 
-  /** Takes jobs from workers whose lease is over: how many, those that are dead by it, and when the next lease is over. */
+  /** Takes jobs from workers whose lease is over: how many, those that ended by it, and when the next lease is over. */
   const expire = Effect.fnUntraced(function* (
     maxCrashes: number,
     now: number,
-  ): Effect.fn.Return<{ readonly found: number; readonly dead: Array<JobRecord>; readonly next: number }, SqlError> {
+  ): Effect.fn.Return<{ readonly found: number; readonly ended: Array<JobRecord>; readonly next: number }, SqlError> {
     const rows = yield* all(
       `SELECT ${jobRow.columns} FROM throughline_jobs WHERE state = 'running' AND lease_until <= ? ORDER BY lease_until LIMIT 256`,
       [now],
     )
-    const dead: Array<JobRecord> = []
     const ended: Array<JobRecord> = []
     for (const row of rows) {
       const decoded = jobRow.decode(row, now)
@@ -411,11 +421,10 @@ RETURNING job_key, claim`.values,
         : JobRules.crashed(job, maxCrashes, now)
       yield* move(decoded.success, next)
       if (!isLive(next.state)) ended.push(next)
-      if (next.state === "dead") dead.push(next)
     }
     yield* append(ended)
     const [row] = yield* sql`SELECT min(lease_until) FROM throughline_jobs WHERE state = 'running'`.values
-    return { found: rows.length, dead, next: typeof row?.[0] === "number" ? row[0] : Number.POSITIVE_INFINITY }
+    return { found: rows.length, ended, next: typeof row?.[0] === "number" ? row[0] : Number.POSITIVE_INFINITY }
   })
 
   return {
@@ -433,6 +442,7 @@ RETURNING job_key, claim`.values,
     nextReady,
     progress,
     release,
+    releaseAll,
     renew,
     resultsAfter,
     settle,

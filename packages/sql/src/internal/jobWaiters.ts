@@ -1,4 +1,5 @@
 /** Those who wait for jobs to settle: told at once by this process, found by looking at what others committed. */
+import type { StoreUnavailable } from "@throughline/core/EventStoreError"
 import type { JobId, JobRecord } from "@throughline/core/JobRecord"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
@@ -8,10 +9,11 @@ import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { isLive } from "@throughline/core/JobRecord"
 import type { Changes } from "./changes.ts"
+import { closed } from "./groupCommit.ts"
 
 export interface JobWaiters {
   /** Returns the job once it has settled; `look` loads it, or fails where it isn't known. */
-  readonly wait: <E>(id: JobId, look: Effect.Effect<JobRecord, E>) => Effect.Effect<JobRecord, E>
+  readonly wait: <E>(id: JobId, look: Effect.Effect<JobRecord, E>) => Effect.Effect<JobRecord, E | StoreUnavailable>
   /** Tells that jobs have settled. */
   readonly settled: (jobs: ReadonlyArray<JobRecord>) => void
 }
@@ -28,16 +30,25 @@ export interface Finding<E> {
 export const make = Effect.fnUntraced(function* <E>(
   finding: Finding<E>,
 ): Effect.fn.Return<JobWaiters, never, Scope.Scope> {
-  type Waiter = Deferred.Deferred<Option.Option<JobRecord>>
+  type Waiter = Deferred.Deferred<Option.Option<JobRecord>, StoreUnavailable>
   const waiting = new Map<JobId, Set<Waiter>>()
   const wanted = Latch.makeUnsafe(false)
 
-  const tell = (id: JobId, job: Option.Option<JobRecord>) => {
+  const tell = (id: JobId, told: Effect.Effect<Option.Option<JobRecord>, StoreUnavailable>) => {
     const waiters = waiting.get(id)
     if (waiters === undefined) return
     waiting.delete(id)
-    for (const waiter of waiters) Deferred.doneUnsafe(waiter, Effect.succeed(job))
+    for (const waiter of waiters) Deferred.doneUnsafe(waiter, told)
   }
+
+  let isClosed = false
+  // Whoever waits when the scope closes, or would afterwards, is told.
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      isClosed = true
+      for (const id of Array.from(waiting.keys())) tell(id, Effect.fail(closed))
+    }),
+  )
 
   const add = (id: JobId): Waiter => {
     const waiter: Waiter = Deferred.makeUnsafe()
@@ -66,8 +77,8 @@ export const make = Effect.fnUntraced(function* <E>(
         const found = yield* finding
           .settled([...waiting.keys()])
           .pipe(Effect.catch(() => Effect.succeed<ReadonlyArray<JobId>>([])))
-        for (const id of found) tell(id, Option.none())
-        yield* finding.changes.after(seen)
+        for (const id of found) tell(id, Effect.succeedNone)
+        yield* Effect.ignore(finding.changes.after(seen))
         yield* Effect.sleep(finding.pause)
       }
     }),
@@ -75,7 +86,8 @@ export const make = Effect.fnUntraced(function* <E>(
 
   return {
     wait: <F>(id: JobId, look: Effect.Effect<JobRecord, F>) => {
-      const next: Effect.Effect<JobRecord, F> = Effect.suspend(() => {
+      const next: Effect.Effect<JobRecord, F | StoreUnavailable> = Effect.suspend(() => {
+        if (isClosed) return Effect.fail(closed)
         // In place before the look, so that nothing is missed in between.
         const waiter = add(id)
         return look.pipe(
@@ -90,7 +102,7 @@ export const make = Effect.fnUntraced(function* <E>(
       return next
     },
     settled: (jobs) => {
-      for (const job of jobs) tell(job.id, Option.some(job))
+      for (const job of jobs) tell(job.id, Effect.succeedSome(job))
     },
   }
 })

@@ -18,21 +18,21 @@ import * as Schedule from "effect/Schedule"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Changes } from "./changes.ts"
-import type { Batch, Below, Commit } from "./groupCommit.ts"
+import * as groupCommit from "./groupCommit.ts"
 import type * as jobRow from "./jobRow.ts"
 import type { JobStore } from "./jobStore.ts"
 
 /** What a worker stands on. */
 export interface Ground {
   readonly store: JobStore
-  readonly commit: Commit
-  readonly batch: Batch
+  readonly commit: groupCommit.Commit
+  readonly batch: groupCommit.Batch
   readonly changes: Changes
   /** Names this worker among those that share the store. */
   readonly id: string
   /** ms that a claim holds unless it is renewed. */
   readonly lease: number
-  readonly reasonOf: (error: Below) => StoreReason
+  readonly reasonOf: (error: groupCommit.Below) => StoreReason
   /** How many cancellations of running jobs were asked for through this engine. */
   readonly cancellations: () => number
   /** Tells those who wait for jobs what settled. */
@@ -52,7 +52,6 @@ interface Running {
   /** When the claim is over unless it is renewed. */
   holdsUntil: number
   fiber: Fiber.Fiber<void> | undefined
-  isLost: boolean
   /** It is stopped on purpose, so being interrupted is no crash. */
   isStopped: boolean
   /** Its outcome is known: it is no longer interrupted. */
@@ -107,12 +106,12 @@ export const make = Effect.fnUntraced(function* (
   /** Tries for as long as the claim holds. */
   const storeOutcome = (current: Running, outcome: Outcome): Effect.Effect<readonly [JobRecord, Settlement]> => {
     const lost = [current.stored.job, { _tag: "Lost" }] as const
-    return Effect.suspend(() =>
-      current.isLost ? Effect.succeed(lost) : settle({ stored: current.stored, outcome }),
-    ).pipe(
+    // A claim that is thought lost may hold all the same: the store knows by its number.
+    return settle({ stored: current.stored, outcome }).pipe(
       Effect.retry({
         schedule: backoff,
-        while: () => Effect.map(Clock.currentTimeMillis, (now) => !current.isLost && now < current.holdsUntil),
+        while: (error) =>
+          Effect.map(Clock.currentTimeMillis, (now) => error !== groupCommit.closed && now < current.holdsUntil),
       }),
       Effect.catch((error) =>
         Effect.as(Effect.logError(`The outcome of job ${current.stored.job.id} could not be stored`, error), lost),
@@ -125,16 +124,16 @@ export const make = Effect.fnUntraced(function* (
     current.isConcluded = true
     yield* Effect.logError(`The worker of job ${current.stored.job.id} crashed`, cause)
     // The lease ends now; whoever looks next takes the job like that of a worker that is gone.
-    const { dead } = yield* Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    const { ended } = yield* Effect.flatMap(Clock.currentTimeMillis, (now) =>
       commit(Effect.andThen(store.release(current.stored, now), store.expire(options.maxCrashes, now))),
     ).pipe(
       Effect.catch((error) =>
-        Effect.as(Effect.logError("A crashed job waits for its lease to end", error), { dead: none }),
+        Effect.as(Effect.logError("A crashed job waits for its lease to end", error), { ended: none }),
       ),
     )
-    yield* tellDead(dead)
-    const isDead = dead.some(({ id }) => id === current.stored.job.id)
-    if (!isDead) yield* worker.settled(current.stored.job, { _tag: "GivenBack" })
+    yield* tellEnded(ended)
+    const hasEnded = ended.some(({ id }) => id === current.stored.job.id)
+    if (!hasEnded) yield* worker.settled(current.stored.job, { _tag: "GivenBack" })
   })
 
   const runJob = (current: Running): Effect.Effect<void> =>
@@ -170,18 +169,24 @@ export const make = Effect.fnUntraced(function* (
       )
     })
 
-  const stop = (current: Running, isLost: boolean): void => {
-    current.isLost ||= isLost
+  const stop = (current: Running): void => {
     if (current.isConcluded) return
     current.isStopped = true
     current.fiber?.interruptUnsafe()
   }
 
-  const tellDead = (jobs: ReadonlyArray<JobRecord>) => {
+  /** Tells of jobs that ended without a run of this worker: dead by their crashes, or cancelled when nobody was left to. */
+  const tellEnded = (jobs: ReadonlyArray<JobRecord>) => {
     ground.settled(jobs)
-    return Effect.forEach(jobs, (job) => worker.settled(job, { _tag: "Dead", failure: job.failures.at(-1)! }), {
-      discard: true,
-    })
+    return Effect.forEach(
+      jobs,
+      (job) => {
+        const failure = job.failures.at(-1)
+        const isDead = job.state === "dead" && failure !== undefined
+        return worker.settled(job, isDead ? { _tag: "Dead", failure } : { _tag: "Cancelled" })
+      },
+      { discard: true },
+    )
   }
 
   // Looking for jobs
@@ -221,7 +226,6 @@ export const make = Effect.fnUntraced(function* (
         stored,
         holdsUntil: now + lease,
         fiber: undefined,
-        isLost: false,
         isStopped: false,
         isConcluded: false,
       }
@@ -247,22 +251,28 @@ export const make = Effect.fnUntraced(function* (
       const held = yield* Effect.tapError(commit(store.renew(ground.id, now + lease)), () => stopOverdue)
       for (const [key, current] of running) {
         if (held.get(key) === current.stored.claim) current.holdsUntil = now + lease
-        else if (!current.isConcluded) stop(current, true)
+        else if (!current.isConcluded) stop(current)
+        held.delete(key)
+      }
+      // Claims of this worker that nobody works on any more: their outcome could not be stored while it was time.
+      if (held.size > 0) {
+        yield* commit(store.releaseAll([...held.keys()], ground.id, now))
+        nextExpiry = now
       }
       nextRenewal = now + renewEvery
     }
     if (now >= nextExpiry) {
-      const { dead, found, next } = yield* commit(store.expire(options.maxCrashes, now))
+      const { ended, found, next } = yield* commit(store.expire(options.maxCrashes, now))
       // A claim that is made from now on holds for longer than until the look after this one.
       nextExpiry = found > 0 ? now : Math.min(now + renewEvery, next)
       if (found > 0) mayFind = true
-      yield* tellDead(dead)
+      yield* tellEnded(ended)
     }
   })
 
   /** The store is away: a job whose claim is over may be another worker's by now. */
   const stopOverdue = Effect.map(Clock.currentTimeMillis, (now) => {
-    for (const current of running.values()) if (now >= current.holdsUntil) stop(current, true)
+    for (const current of running.values()) if (now >= current.holdsUntil) stop(current)
   })
 
   const stopCancelled = Effect.gen(function* () {
@@ -279,7 +289,7 @@ export const make = Effect.fnUntraced(function* (
     nextCancelledLook = now + cancelledLookEvery
     for (const key of yield* store.cancelled(ground.id)) {
       const current = running.get(key)
-      if (current !== undefined) stop(current, false)
+      if (current !== undefined) stop(current)
     }
   })
 
@@ -316,11 +326,19 @@ export const make = Effect.fnUntraced(function* (
 
   const loop = Effect.gen(function* () {
     let seen = changes.seen()
+    let isAway = false
     while (true) {
       seen = yield* turn(seen).pipe(
-        Effect.tapError((error) => Effect.logWarning("The job store can't be used; trying again", error)),
+        Effect.tapError((error) => {
+          // One line for each time, not one for each attempt.
+          const isNews = !isAway
+          isAway = true
+          const { message } = ground.reasonOf(error)
+          return isNews ? Effect.logWarning(`The job store can't be used; trying again: ${message}`) : Effect.void
+        }),
         Effect.retry(backoff),
       )
+      isAway = false
       yield* rest(seen)
     }
   })
@@ -330,7 +348,7 @@ export const make = Effect.fnUntraced(function* (
   const giveBack = (some: Iterable<Running>) =>
     Effect.suspend(() => {
       const stopping = [...some]
-      for (const current of stopping) stop(current, false)
+      for (const current of stopping) stop(current)
       return Fiber.awaitAll(stopping.flatMap(({ fiber }) => fiber ?? []))
     })
 
@@ -342,7 +360,8 @@ export const make = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       for (const handled of names.values()) handled.isStopped = true
       yield* settleDown
-      yield* giveBack(running.values())
+      // Who lets a name go waits for its jobs as long as it likes; what it gave up waiting for isn't waited for here.
+      yield* giveBack([...running.values()].filter(({ isStopped }) => !isStopped))
       yield* Fiber.interrupt(looking)
     }),
   )
@@ -367,8 +386,9 @@ export const make = Effect.fnUntraced(function* (
         }),
         () =>
           stopName.pipe(
-            Effect.andThen(giveBack(handled.running)),
+            // From here on the name may be handled anew.
             Effect.andThen(Effect.sync(() => names.delete(name))),
+            Effect.andThen(giveBack(handled.running)),
           ),
       )
       return { stop: stopName }

@@ -82,7 +82,15 @@ export const retries: JobLaw = Law.make({
     restartAfter: Generator.int(0, 4),
   }),
   runs: 40,
-  reaches: { "a dead letter": 0.1, "a success": 0.1, jitter: 0.2, "a restart": 0.3 },
+  reaches: {
+    "a dead letter": 0.1,
+    "a success": 0.1,
+    jitter: 0.2,
+    "a restart": 0.3,
+    // A pool that jitters no pause, or always waits for nothing, keeps within the range too.
+    "a jittered pause in the lower half": 0.1,
+    "a jittered pause in the upper half": 0.1,
+  },
   property: Effect.fnUntraced(function* ({ fails, maxAttempts, restartAfter, spacing }, reach) {
     const Flaky = Job.make("flaky", {
       payload: Schema.Struct({}),
@@ -119,9 +127,15 @@ export const retries: JobLaw = Law.make({
     const pauses = times.slice(1).map((time, index) => time - times[index]!)
     for (const [index, pause] of pauses.entries()) {
       const whole = pauseAfter(spacing, index + 1)
-      if (spacing.isJittered) yield* Law.holds(pause >= 0 && pause <= whole + 1, `a pause of ${pause} ms, of ${whole}`)
       // A time is a whole number of ms.
-      else yield* Law.holds(Math.abs(pause - whole) <= 1, `a pause of ${pause} ms instead of ${whole}`)
+      if (!spacing.isJittered) {
+        yield* Law.holds(Math.abs(pause - whole) <= 1, `a pause of ${pause} ms instead of ${whole}`)
+        continue
+      }
+      yield* Law.holds(pause >= 0 && pause <= whole + 1, `a pause of ${pause} ms, of ${whole}`)
+      // Time passes 10 ms at a step, so what is near the middle or the end says nothing.
+      if (pause > 0 && pause < whole * 0.5 - 10) reach("a jittered pause in the lower half")
+      if (pause > whole * 0.5 + 10 && pause < whole - 10) reach("a jittered pause in the upper half")
     }
     yield* Law.same(
       "the attempts",
