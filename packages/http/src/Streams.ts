@@ -307,7 +307,7 @@ export const make = Effect.fnUntraced(function* (
     serve,
     open: Effect.sync(() => streams.size),
     isDraining: Effect.sync(() => draining),
-    comeBack: Effect.map(comeBack, (retry) => retry + sseFrame.controlFrame("closing", { reason: "shutdown" })),
+    comeBack: Effect.map(comeBack, (before) => before + sseFrame.controlFrame("closing", { reason: "shutdown" })),
     drain,
   })
 })

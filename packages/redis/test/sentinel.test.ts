@@ -88,14 +88,12 @@ describe("Redis Sentinel", () => {
                 const producer = { id: "writer", epoch: 1, number }
                 const request = { runId, vocabulary: { name: "test", version: 1 }, events: [eventOf(number)], producer }
                 // What trying again can't mend is a loss: a gap in the producer's numbers, another event in its place.
-                yield* store
-                  .append(request)
-                  .pipe(
-                    Effect.retry({
-                      while: (error) => "isRetryable" in error && error.isRetryable,
-                      schedule: Schedule.spaced("20 millis"),
-                    }),
-                  )
+                yield* store.append(request).pipe(
+                  Effect.retry({
+                    while: (error) => "isRetryable" in error && error.isRetryable,
+                    schedule: Schedule.spaced("20 millis"),
+                  }),
+                )
                 acknowledged.push(number)
               }
             }),
