@@ -31,7 +31,7 @@ const succeeds = (command: string, ...args: ReadonlyArray<string>): Promise<bool
 
 const pathOf = async ({ names }: Program): Promise<string | undefined> => {
   for (const name of names) {
-    const found = await execute("which", [name]).catch(() => undefined)
+    const found = await execute("sh", ["-c", `command -v ${name}`]).catch(() => undefined)
     if (found !== undefined) return found.stdout.trim()
   }
   return undefined
