@@ -18,6 +18,11 @@ export interface Program {
 
 export const redisServer: Program = { names: ["redis-server"], packages: ["redis-server"] }
 
+export const chromium: Program = {
+  names: ["chromium", "chromium-browser", "google-chrome"],
+  packages: ["chromium", "fonts-dejavu-core"],
+}
+
 const succeeds = (command: string, ...args: ReadonlyArray<string>): Promise<boolean> =>
   execute(command, args).then(
     () => true,
@@ -52,4 +57,5 @@ export const installed = async (program: Program): Promise<string | undefined> =
 
 export default async (): Promise<void> => {
   if (process.env["REDIS_URL"] === undefined) await installed(redisServer)
+  if (process.env["THROUGHLINE_CHROMIUM"] === undefined) await installed(chromium)
 }

@@ -60,6 +60,7 @@ const recordCommand = Command.make(
       ),
       Flag.withDefault("lines"),
     ),
+    serve: StoreFlag.toggle("serve", "Serve the run over HTTP while it is recorded, and print a link to it"),
     command: Argument.String("command").pipe(
       Argument.withDescription("The command and its arguments, after --. Without it, standard input is recorded"),
       Argument.variadic(),
@@ -72,6 +73,7 @@ const recordCommand = Command.make(
       agent: Option.getOrUndefined(input.agent),
       store: Option.getOrUndefined(input.store),
       format: input.format,
+      serve: input.serve,
       command: input.command,
     }).pipe(Effect.mapError(Exit.ofError)),
 ).pipe(
@@ -177,12 +179,67 @@ const rmCommand = Command.make("rm", { run: runArgument, store: StoreFlag.store 
   Command.withShortDescription("Remove a run"),
 )
 
+const serveCommand = Command.make(
+  "serve",
+  {
+    port: Flag.Int("port").pipe(
+      Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 65_535 }))),
+      Flag.withMetavar("PORT"),
+      Flag.withDescription("The port to listen on; 0: any that is free. Default: 4096"),
+      Flag.withDefault(4096),
+    ),
+    host: Flag.String("host").pipe(
+      Flag.withMetavar("ADDRESS"),
+      Flag.withDescription(
+        "The address of this machine to listen on. Default: 127.0.0.1, which only this machine reaches",
+      ),
+      Flag.withDefault("127.0.0.1"),
+    ),
+    store: StoreFlag.store.pipe(
+      Flag.withDescription(
+        `What to serve: sqlite:PATH, ${StoreFlag.redisUrls}, or memory: for what is appended over HTTP alone. Default: THROUGHLINE_STORE, else one file in your data directory`,
+      ),
+    ),
+    token: Flag.Redacted("token").pipe(
+      Flag.withMetavar("TOKEN"),
+      Flag.withDescription(
+        "Ask for this token, of at least 16 characters, as Authorization: Bearer. Default: THROUGHLINE_TOKEN, which other users of this machine can't see in its list of processes; else nothing is asked for",
+      ),
+      Flag.optional,
+    ),
+    open: StoreFlag.toggle("open", "Without a token, on an address that others can reach: let anyone in"),
+  },
+  Effect.fnUntraced(function* (input) {
+    // The server is half of what there is to load, and the other commands don't need it.
+    const { serve } = yield* Effect.promise(() => import("./Serve.ts"))
+    yield* serve({
+      port: input.port,
+      host: input.host,
+      store: Option.getOrUndefined(input.store),
+      token: Option.getOrUndefined(input.token),
+      open: input.open,
+    })
+  }, Effect.mapError(Exit.ofError)),
+).pipe(
+  Command.withShortDescription("Serve runs over HTTP"),
+  Command.withDescription(
+    "Serves the runs of a store over HTTP: a page to watch them on, and resumable event streams for programs. Prints its address, and serves until a signal stops it; streams are then told to come back.",
+  ),
+  Command.withExamples([
+    { command: "throughline serve", description: "Watch this machine's runs in a browser" },
+    {
+      command: "THROUGHLINE_TOKEN=… throughline serve --host 0.0.0.0",
+      description: "Serve others, who have the token",
+    },
+  ]),
+)
+
 /** The whole command. */
 export const command = Command.make("throughline").pipe(
   Command.withDescription(
-    "Records what a process prints as a run: stored once, followed live, resumed anywhere. Shows and mends the jobs of a program.",
+    "Records what a process prints as a run: stored once, followed live, resumed anywhere, served over HTTP. Shows and mends the jobs of a program.",
   ),
-  Command.withSubcommands([recordCommand, tailCommand, lsCommand, rmCommand, jobsCommand]),
+  Command.withSubcommands([recordCommand, serveCommand, tailCommand, lsCommand, rmCommand, jobsCommand]),
 )
 
 /** Help where it was asked for; what is wrong with a command line, and only that, on standard error. */

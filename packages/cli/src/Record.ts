@@ -24,6 +24,8 @@ export interface RecordRequest {
   readonly agent: AgentId | undefined
   readonly store: string | undefined
   readonly format: Format
+  /** Whether the run is served over HTTP while it is recorded. */
+  readonly serve: boolean
   /** The command and its arguments; empty: standard input. */
   readonly command: ReadonlyArray<string>
 }
@@ -141,6 +143,7 @@ export const record = Effect.fnUntraced(function* (request: RecordRequest) {
     return say(`events are not stored: ${cause.message}`)
   })
   let malformed = 0
+  let viewersDone: Effect.Effect<void> = Effect.void
   if (services !== undefined) {
     recorder = yield* Recorder.make({
       runId,
@@ -153,6 +156,10 @@ export const record = Effect.fnUntraced(function* (request: RecordRequest) {
       },
     }).pipe(Effect.provideService(EventBridge, Context.get(services, EventBridge)))
     yield* announce(runId, url, isDefault)
+    if (request.serve) {
+      const { serveRun } = yield* Effect.promise(() => import("./Serve.ts"))
+      viewersDone = yield* serveRun(services, runId)
+    }
   }
 
   const [command, ...args] = request.command
@@ -167,6 +174,7 @@ export const record = Effect.fnUntraced(function* (request: RecordRequest) {
           Effect.catch((error) => Effect.as(tell(error.message), Source.ofNotStarted(error))),
         )
   const { circumstances, report } = yield* run(source, recorder)
+  yield* viewersDone
 
   if (malformed > malformedTold) yield* tell(`${malformed} lines in all were recorded as text`)
   const code = RunEnding.exitCodeOf(circumstances)

@@ -1,0 +1,192 @@
+/**
+ * Runs over HTTP as an Effect service: what PROTOCOL.md says, read and written.
+ *
+ * **Example** (Following a run)
+ *
+ * ```ts
+ * import * as RunClient from "@throughline/client/RunClient"
+ * import * as AgentEvents from "@throughline/core/AgentEvents"
+ * import * as Envelope from "@throughline/core/Envelope"
+ * import * as Throughline from "@throughline/core/Throughline"
+ * import * as Console from "effect/Console"
+ * import * as Effect from "effect/Effect"
+ * import * as FetchHttpClient from "effect/http/FetchHttpClient"
+ * import * as Layer from "effect/Layer"
+ * import * as Stream from "effect/Stream"
+ *
+ * const follow = Effect.gen(function* () {
+ *   const client = yield* RunClient.RunClient
+ *   const items = client.run(Envelope.RunId.make("build-2041"), { vocabulary: AgentEvents.vocabulary })
+ *   yield* Stream.runForEach(items, (item) =>
+ *     item._tag === "Event" ? Console.log(item.envelope.seq, item.envelope.event._tag) : Effect.void,
+ *   )
+ * })
+ *
+ * export const program = follow.pipe(
+ *   Effect.provide(
+ *     RunClient.layer({ url: "http://127.0.0.1:4096" }).pipe(
+ *       Layer.provide([FetchHttpClient.layer, Throughline.layerCrypto]),
+ *     ),
+ *   ),
+ * )
+ * ```
+ */
+import type { RunCursor } from "@throughline/core/Cursor"
+import type {
+  Delivery,
+  Envelope,
+  EventInput,
+  Merged,
+  OverflowNotice,
+  RunId,
+  SessionId,
+} from "@throughline/core/Envelope"
+import type { Producer } from "@throughline/core/EventStore"
+import type { CaughtUp, Event, Truncated } from "@throughline/core/RunItem"
+import type { Typed } from "@throughline/core/SubscriptionHub"
+import type { EventRefused, Vocabulary } from "@throughline/core/Vocabulary"
+import type * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as HttpClient from "effect/http/HttpClient"
+import * as Url from "effect/http/Url"
+import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
+import type * as Schedule from "effect/Schedule"
+import type * as Stream from "effect/Stream"
+import * as appendCall from "./internal/appendCall.ts"
+import { defaultIdleTimeout, defaultMaxEventSize } from "./internal/patience.ts"
+import type { Settings } from "./internal/retrying.ts"
+import * as runItems from "./internal/runItems.ts"
+import * as runStream from "./internal/runStream.ts"
+import type { AppendError, RunError } from "./RunClientError.ts"
+
+/** What a reader lost by the policy it chose, before the next event or before its end. */
+export interface Dropped {
+  readonly _tag: "Dropped"
+  readonly notice: Omit<OverflowNotice, "repair">
+}
+
+/** An item of a run's stream; `Dropped` only where the reader chose a queue. */
+export type RunItem<E> = (Event<Envelope<E>> & { readonly merged?: Merged }) | CaughtUp | Truncated | Dropped
+
+export interface ReadOptions {
+  /** Everything after this cursor, or after this seq; from the start where absent. */
+  readonly after?: RunCursor | undefined
+  /** Only these delivery classes, and the event that ends the run. */
+  readonly delivery?: ReadonlyArray<Delivery> | undefined
+  /** Only these kinds, and the event that ends the run. */
+  readonly kinds?: ReadonlyArray<string> | undefined
+  /** An unknown run is waited for: for as long as it takes, or for 1 to 30 seconds. Fails `RunUnknown` where absent. */
+  readonly wait?: true | Duration.Input | undefined
+  /** The server keeps a queue for this reader, who prefers fresh to whole; `capacity` is in frames, 64 by default. */
+  readonly queue?:
+    | {
+        readonly overflow: "dropNonTerminal" | "dropProgress" | "summarize" | "failSubscriber"
+        readonly capacity?: number | undefined
+      }
+    | undefined
+}
+
+export interface AppendRequest<E> {
+  readonly runId: RunId
+  readonly vocabulary: Vocabulary<E>
+  /** At least one. */
+  readonly events: ReadonlyArray<EventInput<E>>
+  /** The run's session, set by its first append or never. */
+  readonly sessionId?: SessionId | undefined
+  /** Who appends; an identity of this one append where absent. */
+  readonly producer?: Producer | undefined
+  /** The run cursor that must be the head, or `"0"`: the run must be new. */
+  readonly expected?: string | undefined
+  /** The run is ended as abandoned when nobody appends or renews for that long, from 1 second to an hour. */
+  readonly lease?: Duration.Input | undefined
+}
+
+/** Where each event is, and the head as far as this append knows. */
+export type Appended = typeof appendCall.Appended.Type
+
+/** Reads and writes the runs of a server. */
+export class RunClient extends Context.Service<
+  RunClient,
+  {
+    /**
+     * The run: every event after `after`, once each, in order, to the end; then the stream completes. With neither filter
+     * nor queue a missing seq is never passed over. A connection that fails, says nothing for the idle timeout, or closes
+     * before the run's end is made again and goes on after what was received. `CaughtUp` comes once, `Truncated` where
+     * retention has taken what was asked for. Interrupting the stream closes the connection.
+     *
+     * With a vocabulary the events are decoded, and one that isn't of it fails `CorruptRecord`.
+     */
+    readonly run: {
+      <E>(runId: RunId, options: ReadOptions & Typed<E>): Stream.Stream<RunItem<E>, RunError>
+      (runId: RunId, options?: ReadOptions): Stream.Stream<RunItem<unknown>, RunError>
+    }
+
+    /**
+     * Appends events, all or none, and tries again while whether it was done is unknown. `eventId` and `emittedAt` are minted
+     * once, before the first try, so what a lost answer has written is not written again.
+     */
+    readonly append: <E>(request: AppendRequest<E>) => Effect.Effect<Appended, AppendError | EventRefused>
+  }
+>()("@throughline/client/RunClient") {}
+
+export interface Options {
+  /** Where the server's routes are, their prefix included. */
+  readonly url: string | URL
+  /** Sent as `Authorization: Bearer …`. */
+  readonly token?: Redacted.Redacted | undefined
+  /**
+   * How failed tries are repeated; it starts over with every event. By default from 1 s, doubling to 30 s, jittered, no
+   * sooner than the server asks for, for 30 tries in a row; a schedule given decides alone.
+   */
+  readonly retry?: Schedule.Schedule<unknown> | undefined
+  /** A connection on which no byte came for so long is lost; 45 s by default, three times the server's heartbeat. */
+  readonly idleTimeout?: Duration.Input | undefined
+  /** An append that took so long is repeated; 30 s by default. */
+  readonly appendTimeout?: Duration.Input | undefined
+  /** Characters that one event may have; 16 Mi by default. */
+  readonly maxEventSize?: number | undefined
+}
+
+/** A client of the server at `options.url`; fails on text that is no URL. */
+export const make = Effect.fnUntraced(function* (
+  options: Options,
+): Effect.fn.Return<RunClient["Service"], Cause.IllegalArgumentError, HttpClient.HttpClient | SecureRandom> {
+  const base = yield* Effect.fromResult(Url.fromString(String(options.url)))
+  const random = yield* SecureRandom
+  const settings: Settings = {
+    client: yield* HttpClient.HttpClient,
+    headers: options.token === undefined ? {} : { authorization: `Bearer ${Redacted.value(options.token)}` },
+    urlOf: (runId) => {
+      const url = new URL(base)
+      url.pathname = `${url.pathname.replace(/\/$/, "")}/runs/${runId}/events`
+      return url
+    },
+    retry: options.retry,
+    idleTimeout: Duration.fromInputUnsafe(options.idleTimeout ?? defaultIdleTimeout),
+    appendTimeout: Duration.fromInputUnsafe(options.appendTimeout ?? "30 seconds"),
+    maxEventSize: options.maxEventSize ?? defaultMaxEventSize,
+  }
+  const run = <E>(runId: RunId, given: ReadOptions & Partial<Typed<E>> = {}) => {
+    const url = settings.urlOf(runId)
+    runItems.query(url.searchParams, given)
+    return runStream.make(settings, runId, {
+      url,
+      after: given.after,
+      decode: runItems.decoder(runId, given.vocabulary),
+    })
+  }
+  return RunClient.of({
+    run,
+    append: (request) => Effect.provideService(appendCall.append(settings, request), SecureRandom, random),
+  })
+})
+
+/** A client of the server at `options.url`, over any `HttpClient`. */
+export const layer = (
+  options: Options,
+): Layer.Layer<RunClient, Cause.IllegalArgumentError, HttpClient.HttpClient | SecureRandom> =>
+  Layer.effect(RunClient, make(options))

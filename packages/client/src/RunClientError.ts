@@ -1,0 +1,188 @@
+/**
+ * What reading and appending over HTTP can fail with.
+ *
+ * Where the answer carries what an error of the store says, it is that error (`RunEnded`, `ProducerFenced`, `CursorStale` …),
+ * so that a program can be moved between a store and a server; everything else is one of those here.
+ */
+import { InvalidCursor } from "@throughline/core/Cursor"
+import { Ending, RunId } from "@throughline/core/Envelope"
+import * as StoreError from "@throughline/core/EventStoreError"
+import { RunRemoved } from "@throughline/core/RunItem"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { Lost, Violation } from "./internal/failure.ts"
+import type { RunError as Refusal } from "./RunError.ts"
+
+const id = <const Name extends string>(name: Name) => `@throughline/client/RunClientError/${name}` as const
+
+/** There is no such run, or the caller may not know of it. `wait` is for runs that are to come. */
+export class RunUnknown extends Schema.TaggedError<RunUnknown>(id("RunUnknown"))("RunUnknown", { runId: RunId }) {
+  override get message() {
+    return `there is no run ${this.runId}`
+  }
+}
+
+/** The server refuses, and asking again changes nothing. */
+export class Refused extends Schema.TaggedError<Refused>(id("Refused"))("Refused", {
+  runId: RunId,
+  /** The problem's name, such as `unauthorized` (PROTOCOL.md lists them); `refused` where the answer was no problem. */
+  name: Schema.String,
+  status: Schema.Int,
+  detail: Schema.String,
+  /** The problem as it was sent, with fields of its own. */
+  problem: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
+}) {
+  override get message() {
+    return `${this.name} (run ${this.runId}): ${this.detail}`
+  }
+}
+
+/**
+ * No connection, or none that held, for as long as the retry schedule goes on. Of an append it leaves open whether it was
+ * done: the same append, with the same producer and event ids, may be made again.
+ */
+export class Unreachable extends Schema.TaggedError<Unreachable>(id("Unreachable"))("Unreachable", {
+  runId: RunId,
+  detail: Schema.String,
+  cause: Schema.optionalKey(Schema.Defect()),
+}) {
+  override get message() {
+    return `the server of run ${this.runId} can't be reached: ${this.detail}`
+  }
+}
+
+/** Three answers in a row were not what the protocol says; `detail` tells in what way the last one wasn't. */
+export class ProtocolViolation extends Schema.TaggedError<ProtocolViolation>(id("ProtocolViolation"))(
+  "ProtocolViolation",
+  { runId: RunId, detail: Schema.String },
+) {
+  override get message() {
+    return `the server of run ${this.runId} breaks the protocol: ${this.detail}`
+  }
+}
+
+/** How reading a run can fail. */
+export type RunError =
+  | RunUnknown
+  | Refused
+  | Unreachable
+  | ProtocolViolation
+  | RunRemoved
+  | InvalidCursor
+  | StoreError.CursorAhead
+  | StoreError.CursorStale
+  | StoreError.CorruptRecord
+
+/** How an append can fail, beyond an event that its vocabulary refuses. */
+export type AppendError =
+  | Refused
+  | Unreachable
+  | ProtocolViolation
+  | StoreError.RunEnded
+  | StoreError.SeqConflict
+  | StoreError.ProducerFenced
+  | StoreError.ProducerGap
+  | StoreError.ProducerStale
+  | StoreError.ProducerMismatch
+
+const refused = (runId: RunId, { code, message, problem, status }: Refusal): Refused =>
+  new Refused({
+    runId,
+    name: code,
+    status: status ?? 0,
+    detail: problem?.detail ?? message,
+    ...(problem === undefined ? undefined : { problem }),
+  })
+
+/** A field of a problem, if it is there and is what it should be. */
+const field = <A>(schema: Schema.Codec<A, unknown>, { problem }: Refusal, name: string): A | undefined =>
+  Option.getOrUndefined(Schema.decodeUnknownOption(schema)(problem?.[name]))
+
+/** @internal What reading was refused with; `place` is what the reader has. */
+export const ofRead = (
+  runId: RunId,
+  refusal: Refusal,
+  place: { readonly cursor: string | undefined; readonly generation: string | undefined },
+): RunError => {
+  const { cursor = "0", generation } = place
+  switch (refusal.code) {
+    case "run-unknown":
+    case "run-removed":
+      if (generation !== undefined) return new RunRemoved({ runId, generation })
+      return refusal.code === "run-unknown" ? new RunUnknown({ runId }) : refused(runId, refusal)
+    case "cursor-stale":
+      return generation === undefined
+        ? refused(runId, refusal)
+        : new StoreError.CursorStale({ runId, cursorGeneration: generation })
+    case "cursor-ahead": {
+      const headSeq = field(Schema.Int, refusal, "lastSeq")
+      return headSeq === undefined
+        ? refused(runId, refusal)
+        : new StoreError.CursorAhead({ runId, after: Number.parseInt(cursor, 10), headSeq })
+    }
+    case "invalid-cursor":
+      return new InvalidCursor({ text: cursor.slice(0, 512), problem: refusal.problem?.detail ?? refusal.message })
+    case "corrupt-record": {
+      const seq = field(Schema.Int, refusal, "seq")
+      return seq === undefined
+        ? refused(runId, refusal)
+        : new StoreError.CorruptRecord({ runId, seq, problem: "the server can't read it" })
+    }
+    default:
+      return refused(runId, refusal)
+  }
+}
+
+/** @internal What an append was refused with. */
+export const ofAppend = (
+  runId: RunId,
+  refusal: Refusal,
+  {
+    expected,
+    producer,
+  }: {
+    readonly expected: string | undefined
+    readonly producer: { readonly id: string; readonly epoch: number; readonly number: number }
+  },
+): AppendError => {
+  const { epoch, number } = producer
+  const who = { runId, producerId: producer.id, epoch }
+  const int = (name: string) => field(Schema.Int, refusal, name)
+  const given = <A>(value: A | undefined, make: (value: A) => AppendError) =>
+    value === undefined ? refused(runId, refusal) : make(value)
+  switch (refusal.code) {
+    case "run-ended": {
+      const ending = field(Ending, refusal, "ending")
+      return given(int("endSeq"), (endSeq) =>
+        given(ending, (ended) => new StoreError.RunEnded({ runId, endSeq, ending: ended })),
+      )
+    }
+    case "producer-fenced":
+      return given(int("currentEpoch"), (currentEpoch) => new StoreError.ProducerFenced({ ...who, currentEpoch }))
+    case "producer-gap":
+      return given(
+        int("expectedNumber"),
+        (expectedNumber) => new StoreError.ProducerGap({ ...who, number, expectedNumber }),
+      )
+    case "producer-stale":
+      return given(int("lastNumber"), (lastNumber) => new StoreError.ProducerStale({ ...who, number, lastNumber }))
+    case "producer-mismatch":
+      return new StoreError.ProducerMismatch({ ...who, number })
+    case "head-moved": {
+      const headSeq = Number.parseInt(field(Schema.String, refusal, "cursor") ?? "", 10)
+      const expectedSeq = Number.parseInt(expected ?? "", 10)
+      return given(
+        Number.isNaN(headSeq + expectedSeq) ? undefined : headSeq,
+        (seq) => new StoreError.SeqConflict({ runId, expectedSeq, headSeq: seq }),
+      )
+    }
+    default:
+      return refused(runId, refusal)
+  }
+}
+
+/** @internal What is left once there are no more tries. */
+export const givenUp = (runId: RunId, cause: Lost | Violation): Unreachable | ProtocolViolation =>
+  "after" in cause
+    ? new Unreachable({ runId, detail: cause.message, cause })
+    : new ProtocolViolation({ runId, detail: cause.message })

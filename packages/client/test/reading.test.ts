@@ -1,0 +1,288 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as Generator from "@throughline/testing/Generator"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Effect from "effect/Effect"
+import {
+  answer,
+  caughtUp,
+  control,
+  ending,
+  endFrame,
+  event,
+  events,
+  generation,
+  problem,
+  range,
+  readers,
+  type Script,
+  serverOf,
+  streamed,
+} from "./scripted.ts"
+
+const cut = Arbitrary.all({
+  bytes: Generator.int(0, 2_000),
+  rest: Generator.weighted([
+    [1, "closes"],
+    [1, "fails"],
+  ]),
+  refusal: Generator.weighted<"no connection" | number | undefined>([
+    [4, undefined],
+    [1, "no connection"],
+    [1, 503],
+    [1, 429],
+  ]),
+})
+
+describe.each(readers)("$name", ({ read }) => {
+  it.live.prop(
+    "gives each event once, in order, to the end, wherever its connections are cut and its bytes split",
+    {
+      length: Generator.int(1, 12),
+      stored: Generator.int(0, 12),
+      cuts: Arbitrary.array(cut, { maxLength: 6 }),
+      chunk: Generator.int(1, 300),
+      after: Generator.int(0, 12),
+    },
+    ({ after: from, chunk, cuts, length, stored }) =>
+      Effect.promise(async () => {
+        const start = from % length
+        const head = Math.min(stored, length)
+        const { fetch, log } = serverOf((after, request) => {
+          const replay = after < head ? events(after + 1, Math.min(head, length - 1)) : ""
+          const live = events(Math.max(after, Math.min(head, length - 1)) + 1, length - 1)
+          const bytes = new TextEncoder().encode(
+            `retry: 1\n\n${replay}${head === length ? "" : caughtUp(Math.max(after, Math.min(head, length - 1)))}${live}${ending(length)}`,
+          )
+          const chunks = (end: number) =>
+            Array.from({ length: Math.ceil(end / chunk) }, (_, index) =>
+              bytes.slice(index * chunk, Math.min(end, (index + 1) * chunk)),
+            )
+          const { bytes: end, refusal, rest } = cuts[request] ?? { bytes: bytes.length, rest: "closes" as const }
+          if (refusal === "no connection") return new TypeError("fetch failed")
+          if (refusal !== undefined) return answer(refusal, "busy")
+          return streamed(chunks(Math.min(end, bytes.length)), rest)
+        })
+        const seen = await read(fetch, { after: start === 0 ? undefined : start })
+        assert.deepStrictEqual(seen.seqs, range(start + 1, length))
+        assert.strictEqual(seen.end, "ended")
+        assert.strictEqual(seen.items.filter(({ _tag }) => _tag === "CaughtUp").length, 1)
+        // Every connection went on after what was received.
+        const places = log.requests.map(({ url }) => Number.parseInt(url.searchParams.get("after") ?? "0", 10))
+        assert.deepStrictEqual(
+          places,
+          places.toSorted((left, right) => left - right),
+        )
+        assert.strictEqual(places[0], start)
+      }),
+    { arbitrary: { runs: 60 }, timeout: 60_000 },
+  )
+
+  it("comes back with its cursor even if no event came yet", async () => {
+    const { fetch, log } = serverOf((_, request) =>
+      request < 2 ? streamed(": keep-alive\n\n") : streamed(events(6, 8) + ending(9)),
+    )
+    const seen = await read(fetch, { after: `5-${generation}` })
+    assert.deepStrictEqual([seen.seqs, seen.end], [range(6, 9), "ended"])
+    const asked = log.requests.map(({ url }) => url.searchParams.get("after"))
+    assert.deepStrictEqual(asked, Array(3).fill(`5-${generation}`))
+  })
+
+  it("takes a connection that closes cleanly before the end for a lost one, and after the last event for the end", async () => {
+    const lost = serverOf((after) => streamed(after === 0 ? events(1, 3) + caughtUp(3) : ending(4)))
+    assert.deepStrictEqual((await read(lost.fetch)).seqs, range(1, 4))
+    assert.strictEqual(lost.log.requests.length, 2)
+    for (const rest of ["closes", "fails"] as const) {
+      const whole = serverOf(() => streamed(event(1) + event(2, { endsRun: "failed" }), rest))
+      const seen = await read(whole.fetch)
+      assert.deepStrictEqual([seen.seqs, seen.end], [[1, 2], "ended"])
+      assert.deepStrictEqual(seen.items.at(-1), { _tag: "CaughtUp", head: 2 })
+      assert.strictEqual(whole.log.requests.length, 1)
+    }
+  })
+
+  it("ends at 204 where that can be, and tells of it nowhere else", async () => {
+    const atEnd = await read(serverOf(() => answer(204)).fetch, { after: `4-${generation}` })
+    assert.deepStrictEqual([atEnd.items, atEnd.end], [[{ _tag: "CaughtUp", head: 4 }], "ended"])
+    const lies: ReadonlyArray<Script> = [
+      () => answer(204),
+      (after) => (after === 0 ? streamed(events(1, 2)) : answer(204)),
+    ]
+    for (const lie of lies) assert.strictEqual((await read(serverOf(lie).fetch)).end, "protocol-violation")
+  })
+
+  it("tells of trimmed history once, and goes on after it", async () => {
+    const { fetch } = serverOf((_, request) =>
+      request === 0
+        ? streamed(control("truncated", { from: 1, to: 4 }))
+        : streamed(control("truncated", { from: 1, to: 6 }) + events(7, 8) + caughtUp(8) + ending(9)),
+    )
+    const seen = await read(fetch)
+    assert.deepStrictEqual(seen.seqs, [7, 8, 9])
+    assert.deepStrictEqual(
+      seen.items.filter(({ _tag }) => _tag !== "Event"),
+      [
+        { _tag: "Truncated", from: 1, to: 4 },
+        { _tag: "Truncated", from: 5, to: 6 },
+        { _tag: "CaughtUp", head: 8 },
+      ],
+    )
+  })
+
+  it("passes over what the query asked not to have, and over control frames it doesn't know", async () => {
+    const frames = `${event(3)}${control("weather", { sun: true })}event: message\n${event(7)}${caughtUp(9)}${ending(12)}`
+    const seen = await read(serverOf(() => streamed(frames)).fetch, { query: "filtered" })
+    assert.deepStrictEqual([seen.seqs, seen.end], [[3, 7, 12], "ended"])
+  })
+
+  it("doubles nothing that a server sends again, and hands on what a policy dropped", async () => {
+    const notice = {
+      policy: "dropProgress",
+      reason: "queueFull",
+      frames: 2,
+      kinds: { Note: 2 },
+      first: `4-${generation}`,
+      last: `5-${generation}`,
+      terminalsSurvived: true,
+    }
+    const { fetch } = serverOf((_, request) =>
+      streamed(
+        events(1, 3) + events(2, 3) + (request === 0 ? "" : control("dropped", notice) + events(1, 4) + ending(5)),
+      ),
+    )
+    const seen = await read(fetch)
+    assert.deepStrictEqual([seen.seqs, seen.end], [range(1, 5), "ended"])
+    assert.deepInclude(seen.items, { _tag: "Dropped", notice })
+  })
+
+  it("fails with what the server refuses for good, at once", async () => {
+    const refusals: ReadonlyArray<readonly [Response, code: string]> = [
+      [problem(404, "run-unknown"), "run-unknown"],
+      [problem(401, "unauthorized"), "unauthorized"],
+      [problem(410, "cursor-stale"), "cursor-stale"],
+      [problem(409, "cursor-ahead", { lastSeq: 2 }), "cursor-ahead"],
+      [problem(500, "store-broken"), "store-broken"],
+      [answer(403, "<html>no</html>", { "content-type": "text/html" }), "refused"],
+    ]
+    for (const [response, code] of refusals) {
+      const { fetch, log } = serverOf(() => response)
+      const seen = await read(fetch, { after: `5-${generation}` })
+      const expected = code === "run-unknown" && seen.end === "run-removed" ? "run-removed" : code
+      assert.deepStrictEqual([seen.end, seen.items, log.requests.length], [expected, [], 1])
+    }
+  })
+
+  it("fails with what ends a stream for good, after what came before", async () => {
+    const removed = control("failed", { type: "urn:throughline:problem:run-removed", status: 410 })
+    const { fetch, log } = serverOf(() => streamed(events(1, 2) + removed, "stays"))
+    const seen = await read(fetch)
+    assert.deepStrictEqual([seen.seqs, seen.end, log.requests.length], [[1, 2], "run-removed", 1])
+  })
+
+  it("comes back where the server closes the stream, or can't go on for now", async () => {
+    for (const frame of [
+      control("closing", { reason: "shutdown" }),
+      control("failed", { type: "urn:throughline:problem:store-unavailable", status: 503 }),
+    ]) {
+      const { fetch, log } = serverOf((after) =>
+        after === 0 ? streamed(events(1, 2) + frame, "stays") : streamed(ending(3)),
+      )
+      const seen = await read(fetch)
+      assert.deepStrictEqual([seen.seqs, seen.end, log.requests.length], [[1, 2, 3], "ended", 2])
+      assert.strictEqual(log.cancelled > 0, true, "the connection was not closed")
+    }
+  })
+
+  it("closes its connection at the end, even if the server doesn't", async () => {
+    const { fetch, log } = serverOf(() => streamed(event(1) + ending(2), "stays"))
+    assert.strictEqual((await read(fetch)).end, "ended")
+    assert.isAbove(log.cancelled, 0)
+  })
+})
+
+/** What is no event stream of a run. */
+const lies: ReadonlyArray<readonly [what: string, end: string, seqs: number, script: Script]> = [
+  ["no connection", "unreachable", 0, () => new TypeError("fetch failed")],
+  ["a status that passes, for ever", "unreachable", 0, () => answer(503, "later")],
+  [
+    "a page in place of a stream",
+    "protocol-violation",
+    0,
+    () => answer(200, "<html>", { "content-type": "text/html" }),
+  ],
+  ["no type", "protocol-violation", 0, () => new Response(new Uint8Array(3))],
+  [
+    "a status that no stream has",
+    "protocol-violation",
+    0,
+    () => answer(206, "", { "content-type": "text/event-stream" }),
+  ],
+  ["a redirect that isn't followed", "protocol-violation", 0, () => answer(302, null, { location: "/" })],
+  ["streams that end in the middle of a frame", "unreachable", 0, () => streamed(event(1).slice(0, -1))],
+  ["streams that say nothing", "unreachable", 0, () => streamed("")],
+  ["a skipped seq", "protocol-violation", 2, (after) => streamed(after === 0 ? events(1, 2) + event(4) : event(4))],
+  [
+    "a seq skipped by the end",
+    "protocol-violation",
+    2,
+    (after) => streamed((after < 2 ? events(after + 1, 2) : "") + endFrame(4)),
+  ],
+  [
+    "a seq skipped by the head",
+    "protocol-violation",
+    1,
+    (after) => streamed((after < 1 ? event(1) : "") + caughtUp(3)),
+  ],
+  [
+    "an end that no event was",
+    "protocol-violation",
+    2,
+    (after) => streamed((after < 2 ? events(after + 1, 2) : "") + endFrame(2)),
+  ],
+  [
+    "another generation",
+    "protocol-violation",
+    1,
+    (after) =>
+      streamed(
+        after === 0 ? event(1) + event(2).replace(generation, "zzzz9999") : event(2).replace(generation, "zzzz9999"),
+      ),
+  ],
+  ["ids that are not those of the data", "protocol-violation", 0, () => streamed(event(1).replace("id: 1", "id: 2"))],
+  ["events without an id", "protocol-violation", 0, () => streamed(event(1).replace(/^id.*\n/, ""))],
+  ["data that is no JSON", "protocol-violation", 0, () => streamed(`id: 1-${generation}\ndata: {"seq":1\n\n`)],
+  ["JSON that is no object", "protocol-violation", 0, () => streamed(`id: 1-${generation}\ndata: 7\n\n`)],
+  ["bytes that are no UTF-8", "protocol-violation", 0, () => streamed([Uint8Array.of(0x64, 0xff, 0x0a)])],
+  ["a line that never ends", "protocol-violation", 0, () => streamed(Array(200).fill("x".repeat(1_000)), "stays")],
+  [
+    "a comment that never ends",
+    "protocol-violation",
+    0,
+    () => streamed([":", ...Array<string>(200).fill("x".repeat(1_000))], "stays"),
+  ],
+  [
+    "a frame that never ends",
+    "protocol-violation",
+    0,
+    () => streamed(Array(20_000).fill("data: xxxxxxxxx\n"), "stays"),
+  ],
+  ["the same events again and again", "unreachable", 3, () => streamed(events(1, 3))],
+  [
+    "nonsense from a control frame",
+    "protocol-violation",
+    0,
+    () => streamed(control("truncated", { from: -1, to: "x" })),
+  ],
+  ["an answer, and then nothing at all", "unreachable", 0, () => streamed("", "stays")],
+  ["not even an answer", "unreachable", 0, () => "never answers"],
+]
+
+describe.each(readers)("$name of a server that sends", ({ read }) => {
+  it.each(lies)("%s ends typed: %s", async (what, end, seqs, script) => {
+    const { fetch, log } = serverOf(script)
+    // Short only where silence is what is waited for, so that a busy machine is not taken for it.
+    const idleTimeout = what.endsWith("at all") || what.startsWith("not even") ? 20 : undefined
+    const seen = await read(fetch, { maxEventSize: 100_000, attempts: 4, idleTimeout })
+    assert.deepStrictEqual([seen.end, seen.seqs], [end, range(1, seqs)])
+    assert.isAtMost(log.requests.length, 6)
+  })
+})

@@ -1,0 +1,326 @@
+/**
+ * The streams that are open: how many there may be, that each still has its right, takes its bytes and hears from the
+ * server, and how they are told to come back when it shuts down.
+ *
+ * One fiber ticks for all of them, so that an idle stream costs a socket, its request and a waiting fiber.
+ */
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type { HttpServerRequest } from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as Metric from "effect/Metric"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import type * as Scope from "effect/Scope"
+import type { Bounds } from "./Bounds.ts"
+import { Outlet } from "./internal/outlet.ts"
+import * as sseFrame from "./internal/sseFrame.ts"
+import * as Problem from "./Problem.ts"
+
+/** Why the server closes a stream before the run's end. */
+export type ClosingReason = "shutdown" | "slow" | "revoked"
+
+/** What a stream's source writes to. */
+export interface Sink {
+  /** Writes a chunk; returns once the socket can take more. The first write sends the head. */
+  readonly write: (pieces: sseFrame.Pieces) => Effect.Effect<void>
+  /** Writes a frame, and sends the head if it wasn't. */
+  readonly frame: (text: string) => void
+  /** Closes the stream with a reason, as the source can't go on. */
+  readonly close: (reason: ClosingReason) => void
+}
+
+export interface StreamOptions {
+  /** Who it is, for the bound per client. */
+  readonly client: string
+  readonly headers: Readonly<Record<string, string>>
+  /** Whether the right still holds. */
+  readonly stillAllowed: Effect.Effect<boolean>
+  /** Writes the stream; its failure is told by the status before the first write, and by a `failed` frame after it. */
+  readonly source: (sink: Sink) => Effect.Effect<void, Problem.Refused>
+}
+
+/** How streams are kept. */
+export interface Options {
+  readonly bounds: Pick<Bounds, "streams" | "streamsPerClient" | "slow">
+  /** A comment is sent when nothing else was for this long; 15 s by default. */
+  readonly heartbeat?: Duration.Input | undefined
+  /** How long clients wait before they reconnect; 2 s by default. */
+  readonly retry?: Duration.Input | undefined
+  /** How often it is asked whether an open stream still has its right; 5 s by default. */
+  readonly recheck?: Duration.Input | undefined
+  /** At a shutdown, clients are told to come back after a random time up to this; 10 s by default. */
+  readonly comeBackWithin?: Duration.Input | undefined
+  /** How long a closed stream has to send what waits before its connection is dropped; 1 s by default. */
+  readonly closeGrace?: Duration.Input | undefined
+}
+
+const openStreams = Metric.gauge("throughline_http_streams_open", { description: "Streams that are open" })
+const closedStreams = Metric.counter("throughline_http_streams_closed_total", {
+  description: "Streams that the server closed before their end, by reason",
+  incremental: true,
+})
+const closedBy = {
+  shutdown: Metric.withAttributes(closedStreams, { reason: "shutdown" }),
+  slow: Metric.withAttributes(closedStreams, { reason: "slow" }),
+  revoked: Metric.withAttributes(closedStreams, { reason: "revoked" }),
+}
+
+/** Ticks that a heartbeat is divided into. */
+const ticksPerHeartbeat = 4
+
+/** A stream that is to be served: what an endpoint answers with instead of a response. */
+export class Streaming {
+  readonly options: StreamOptions
+
+  constructor(options: StreamOptions) {
+    this.options = options
+  }
+}
+
+// Its methods are the sink, as thousands of streams would each hold a set of closures.
+class OpenStream implements Sink {
+  readonly outlet: Outlet
+  readonly client: string
+  readonly stillAllowed: Effect.Effect<boolean>
+  /** What is sent first; given up once it is. */
+  #head: { readonly headers: Readonly<Record<string, string>>; readonly retry: string } | undefined
+  /** Why the server closed it. */
+  closing: ClosingReason | undefined = undefined
+  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** Ticks since the last write. */
+  idleTicks = 0
+  /** Ticks that the socket has taken nothing. */
+  stalledTicks = 0
+
+  constructor(outlet: Outlet, { client, headers, stillAllowed }: StreamOptions, retry: string) {
+    this.outlet = outlet
+    this.client = client
+    this.stillAllowed = stillAllowed
+    this.#head = { headers, retry }
+  }
+
+  get started(): boolean {
+    return this.#head === undefined
+  }
+
+  frame(text: string): void {
+    if (!this.outlet.isOpen) return
+    this.#start()
+    this.idleTicks = 0
+    this.outlet.write(Buffer.from(text))
+  }
+
+  #start(): void {
+    const head = this.#head
+    if (head === undefined) return
+    this.#head = undefined
+    this.outlet.head(head.headers)
+    this.outlet.write(Buffer.from(head.retry))
+  }
+
+  write(pieces: sseFrame.Pieces): Effect.Effect<void> {
+    this.#start()
+    this.idleTicks = 0
+    for (let piece = pieces.take(); piece !== undefined; piece = pieces.take()) {
+      if (!this.outlet.write(piece)) {
+        return Effect.flatMap(this.outlet.drained(), () => {
+          this.stalledTicks = 0
+          return this.write(pieces)
+        })
+      }
+    }
+    return Effect.void
+  }
+
+  /** Tells the client why, and ends the stream; `before` is sent first. */
+  close(reason: ClosingReason, before = ""): void {
+    if (this.closing !== undefined) return
+    this.closing = reason
+    this.#start()
+    this.outlet.end(Buffer.from(before + sseFrame.controlFrame("closing", { reason })))
+    this.fiber?.interruptUnsafe()
+  }
+}
+
+/** The open streams of a server. */
+export class Streams extends Context.Service<
+  Streams,
+  {
+    /**
+     * Serves a stream until its source ends, the client goes, or it is closed. Fails `too-many-streams` past the bounds,
+     * `shutting-down`, and as the source does where it fails before its first write.
+     */
+    readonly serve: (
+      request: HttpServerRequest,
+      streaming: Streaming,
+    ) => Effect.Effect<HttpServerResponse.HttpServerResponse, Problem.Refused>
+    /** How many are open. */
+    readonly open: Effect.Effect<number>
+    readonly isDraining: Effect.Effect<boolean>
+    /** What a new stream is told while draining: when to come back, and why it closes. */
+    readonly comeBack: Effect.Effect<string>
+    /** Tells every stream to come back later, closes it, and refuses new ones from then on. */
+    readonly drain: Effect.Effect<void>
+  }
+>()("@throughline/http/Streams") {}
+
+/** Makes the registry; its streams are closed with the scope. */
+export const make = Effect.fnUntraced(function* (
+  options: Options,
+): Effect.fn.Return<Streams["Service"], never, Scope.Scope> {
+  const { bounds } = options
+  const streams = new Set<OpenStream>()
+  const perClient = new Map<string, number>()
+  const tick = Duration.toMillis(Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds")) / ticksPerHeartbeat
+  const slowTicks = Math.ceil(Duration.toMillis(Duration.fromInputUnsafe(bounds.slow)) / tick)
+  const retry = sseFrame.retryFrame(Duration.toMillis(Duration.fromInputUnsafe(options.retry ?? "2 seconds")))
+  const comeBackWithin = Duration.toMillis(Duration.fromInputUnsafe(options.comeBackWithin ?? "10 seconds"))
+  const closeGrace = options.closeGrace ?? "1 second"
+  let draining = false
+
+  /** Waits until an ended stream is sent; a socket that doesn't take the rest is dropped. */
+  const finish = ({ closing, outlet }: OpenStream) =>
+    Effect.suspend(() =>
+      outlet.isDone
+        ? Effect.void
+        : Effect.timeoutOrElse(outlet.done(), {
+            duration: closing === undefined ? bounds.slow : closeGrace,
+            orElse: () => Effect.sync(() => outlet.destroy()),
+          }),
+    )
+
+  const beat = Effect.sync(() => {
+    for (const stream of streams) {
+      const { outlet } = stream
+      if (outlet.stalled) {
+        if (++stream.stalledTicks > slowTicks) stream.close("slow")
+      } else if (stream.started && ++stream.idleTicks >= ticksPerHeartbeat) {
+        stream.idleTicks = 1
+        outlet.write(sseFrame.keepAlive)
+      }
+    }
+  })
+
+  const recheck = Effect.suspend(() =>
+    Effect.forEach(
+      [...streams],
+      (stream) =>
+        Effect.map(stream.stillAllowed, (isAllowed) => {
+          if (!isAllowed) stream.close("revoked")
+        }),
+      { concurrency: 16, discard: true },
+    ),
+  )
+
+  yield* Effect.forkScoped(Effect.forever(Effect.delay(beat, tick)))
+  yield* Effect.forkScoped(Effect.forever(Effect.delay(recheck, options.recheck ?? "5 seconds")))
+
+  /** Random, so that clients don't come back all at once. */
+  const comeBack = Effect.map(Random.next, (part) => sseFrame.retryFrame(part * comeBackWithin))
+
+  const tellShutdown = (stream: OpenStream) =>
+    Effect.map(comeBack, (before) => {
+      stream.close("shutdown", before)
+      // Whoever comes back on this very connection would meet this server again.
+      stream.outlet.endConnection()
+    })
+
+  const drain = Effect.gen(function* () {
+    draining = true
+    for (const stream of streams) yield* tellShutdown(stream)
+  })
+
+  const enter = (stream: OpenStream): Problem.Refused | undefined => {
+    const { client } = stream
+    const open = perClient.get(client) ?? 0
+    if (draining) return Problem.later("shutting-down", "the server is shutting down")
+    if (streams.size >= bounds.streams) {
+      return Problem.later("too-many-streams", `${bounds.streams} streams are open, which is the most there may be`, 5)
+    }
+    if (open >= bounds.streamsPerClient) {
+      return Problem.later(
+        "too-many-streams",
+        `${bounds.streamsPerClient} streams of this client are open, which is the most there may be`,
+        5,
+      )
+    }
+    perClient.set(client, open + 1)
+    streams.add(stream)
+    return undefined
+  }
+
+  const leave = (stream: OpenStream) =>
+    Effect.suspend(() => {
+      streams.delete(stream)
+      const { client } = stream
+      const open = perClient.get(client)! - 1
+      if (open === 0) perClient.delete(client)
+      else perClient.set(client, open)
+      return Metric.update(openStreams, streams.size)
+    })
+
+  /** What is left to do once a source has come to its end, or was stopped. */
+  const settle = Effect.fnUntraced(function* (stream: OpenStream, exit: Exit.Exit<void, Problem.Refused>) {
+    if (stream.closing !== undefined) yield* Metric.update(closedBy[stream.closing], 1)
+    else if (Exit.isFailure(exit)) {
+      const error = refusedBy(exit.cause)
+      if (!stream.started) return yield* error
+      yield* Problem.report(error)
+      stream.frame(sseFrame.controlFrame("failed", Problem.detailsOf(error)))
+    }
+    stream.outlet.end()
+    yield* finish(stream)
+    return sent
+  })
+
+  const follow = (stream: OpenStream, source: StreamOptions["source"]) =>
+    Effect.forkChild(source(stream)).pipe(
+      Effect.flatMap((fiber) => {
+        stream.fiber = fiber
+        return Fiber.await(fiber)
+      }),
+      Effect.flatMap((exit) => settle(stream, exit)),
+      Effect.onExit((exit) =>
+        // The request is interrupted when its client goes, or when the app is taken down without having been drained.
+        Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+          ? tellShutdown(stream).pipe(Effect.andThen(finish(stream)), Effect.andThen(leave(stream)))
+          : leave(stream),
+      ),
+    )
+
+  const serve = (request: HttpServerRequest, { options: streamOptions }: Streaming) =>
+    Effect.suspend(() => {
+      const stream = new OpenStream(new Outlet(request), streamOptions, retry)
+      const refused = enter(stream)
+      if (refused !== undefined) return Effect.fail(refused)
+      return Effect.andThen(Metric.update(openStreams, streams.size), follow(stream, streamOptions.source))
+    })
+
+  yield* Effect.addFinalizer(() => drain)
+  return Streams.of({
+    serve,
+    open: Effect.sync(() => streams.size),
+    isDraining: Effect.sync(() => draining),
+    comeBack: Effect.map(comeBack, (before) => before + sseFrame.controlFrame("closing", { reason: "shutdown" })),
+    drain,
+  })
+})
+
+/** What a source failed with; a defect is for the log. */
+const refusedBy = (cause: Cause.Cause<Problem.Refused>): Problem.Refused => {
+  const error = Cause.findErrorOption(cause)
+  return Option.isSome(error)
+    ? error.value
+    : new Problem.Refused({ name: "internal-error", detail: "the stream can't go on", cause: Cause.squash(cause) })
+}
+
+/** What the platform is answered once a stream has written its own response. */
+const sent = HttpServerResponse.empty({ status: 200 })
+
+export const layer = (options: Options): Layer.Layer<Streams> => Layer.effect(Streams, make(options))

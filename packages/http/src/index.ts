@@ -1,0 +1,8 @@
+export * as Access from "./Access.ts"
+export * as Api from "./Api.ts"
+export * as Bounds from "./Bounds.ts"
+export * as Page from "./Page.ts"
+export * as Problem from "./Problem.ts"
+export * as Routes from "./Routes.ts"
+export * as Server from "./Server.ts"
+export * as Streams from "./Streams.ts"

@@ -1,0 +1,196 @@
+/** From a request to its endpoint: bounds, path, method, rate, right; and from what comes of it to an answer. */
+import * as Effect from "effect/Effect"
+import * as HttpServerRequest from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as ProblemDetails from "effect/http/ProblemDetails"
+import * as Metric from "effect/Metric"
+import { openApi } from "../Api.ts"
+import type { Access, AccessRequest } from "../Access.ts"
+import type { Bounds } from "../Bounds.ts"
+import * as Page from "../Page.ts"
+import * as Problem from "../Problem.ts"
+import { Streaming } from "../Streams.ts"
+import { type Methods, methodsAt } from "./endpoints.ts"
+import type { Limit } from "./rateLimit.ts"
+import * as Request from "./request.ts"
+import type { Services } from "./services.ts"
+
+export interface Options {
+  readonly services: Services
+  readonly page: Page.Page["Service"] | undefined
+  readonly access: Access["Service"]
+  readonly cors: { readonly origins: ReadonlyArray<string> | "*" } | undefined
+  readonly limit: Limit
+}
+
+const answered = Metric.counter("throughline_http_requests_total", {
+  description: "Requests that were answered, by method and status; streams count when they end",
+  incremental: true,
+})
+
+const knownMethods = new Set(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+
+const checkSize = (request: HttpServerRequest.HttpServerRequest, bounds: Bounds): Problem.Refused | undefined => {
+  if (request.url.length > bounds.urlLength) {
+    return Problem.refuse("uri-too-long", `the address has more than ${bounds.urlLength} characters`)
+  }
+  let length = 0
+  for (const name in request.headers) length += name.length + request.headers[name]!.length
+  return length > bounds.headerLength
+    ? Problem.refuse("headers-too-large", `the headers have more than ${bounds.headerLength} characters`)
+    : undefined
+}
+
+/** Of every answer: what it is isn't guessed, where it came from isn't told on, and no other site embeds it. */
+const commonHeaders: Readonly<Record<string, string>> = {
+  "x-content-type-options": "nosniff",
+  "referrer-policy": "no-referrer",
+  "cross-origin-resource-policy": "same-origin",
+}
+
+const corsHeaders = (cors: Options["cors"], request: HttpServerRequest.HttpServerRequest) => {
+  const origin = request.headers["origin"]
+  if (cors === undefined || origin === undefined) return undefined
+  if (cors.origins !== "*" && !cors.origins.includes(origin)) return undefined
+  return {
+    "access-control-allow-origin": cors.origins === "*" ? "*" : origin,
+    "access-control-expose-headers": "ETag, Retry-After, Run-Status, Run-Head, Run-First, Run-Next",
+    "cross-origin-resource-policy": "cross-origin",
+    vary: "Origin, Accept, Authorization",
+  }
+}
+
+const preflight = (allow: string) =>
+  HttpServerResponse.empty({
+    status: 204,
+    headers: {
+      "access-control-allow-methods": allow,
+      "access-control-allow-headers":
+        "Accept, Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Producer-Epoch, Producer-Id, Producer-Seq",
+      "access-control-max-age": "600",
+    },
+  })
+
+const refusedResponse = (refused: Problem.Refused): HttpServerResponse.HttpServerResponse => {
+  const headers: Record<string, string> = { "cache-control": "no-store" }
+  if (refused.retryAfter !== undefined) headers["retry-after"] = String(refused.retryAfter)
+  if (refused.allow !== undefined) headers["allow"] = refused.allow
+  if (refused.name === "unauthorized") headers["www-authenticate"] = 'Bearer realm="throughline"'
+  return HttpServerResponse.setHeaders(ProblemDetails.toResponse(Problem.detailsOf(refused)), headers)
+}
+
+const notAllowed = (allow: string) =>
+  new Problem.Refused({ name: "method-not-allowed", detail: `expected ${allow}`, allow })
+
+const refused = (error: Problem.Refused) => Effect.as(Problem.report(error), refusedResponse(error))
+
+const count = (method: string, { status }: HttpServerResponse.HttpServerResponse) =>
+  Metric.update(
+    Metric.withAttributes(answered, {
+      method: knownMethods.has(method) ? method : "other",
+      status: String(status),
+    }),
+    1,
+  )
+
+/** Makes the handler of all routes. */
+export const make = (options: Options) => {
+  const { access, cors, limit, page, services } = options
+
+  const permit = Effect.fnUntraced(function* (request: AccessRequest) {
+    const decision = yield* Effect.catchCause(access.decide(request), (cause) =>
+      Effect.as(Effect.logError("a right could not be decided, so it is denied", cause), { _tag: "Denied" } as const),
+    )
+    if (decision._tag === "Allowed") return decision
+    if (decision._tag === "Unauthorized") return yield* Problem.refuse("unauthorized", "a good credential is needed")
+    const { resource } = request
+    if (resource._tag === "Run") return yield* Problem.unknownRun(resource.runId)
+    return yield* Problem.refuse("not-found", "there is nothing here")
+  })
+
+  let document: string | undefined
+
+  /** What has no run in it: the page's files, and the description of the routes. */
+  const file = (request: HttpServerRequest.HttpServerRequest, segments: ReadonlyArray<string>) => {
+    if (segments.length === 1 && segments[0] === "openapi.json") {
+      document ??= JSON.stringify(openApi())
+      return HttpServerResponse.text(document, { contentType: "application/json" })
+    }
+    const found = page?.files.get(Page.nameOf(segments))
+    return found === undefined ? undefined : Page.respond(found, request.headers["if-none-match"])
+  }
+
+  const answer = Effect.fnUntraced(function* (
+    request: HttpServerRequest.HttpServerRequest,
+    headers: Readonly<Record<string, string>>,
+  ) {
+    const tooLarge = checkSize(request, services.bounds)
+    if (tooLarge !== undefined) return yield* tooLarge
+    const address = Request.addressOf(request)
+    const from = address === undefined ? "unknown" : Request.clientAt(address)
+    yield* limit(from)
+    if (yield* services.streams.isDraining) {
+      // A browser's `EventSource` that meets any other status than 200 stays away for good.
+      if (request.headers["accept"]?.includes("text/event-stream") === true) {
+        return HttpServerResponse.text(yield* services.streams.comeBack, {
+          contentType: "text/event-stream",
+          headers: { ...headers, "cache-control": "private, no-store", connection: "close" },
+        })
+      }
+      return yield* Problem.later("shutting-down", "the server is shutting down")
+    }
+    const { path, query: queryText } = Request.splitUrl(request.url)
+    const segments = Request.segmentsOf(path)
+    if (segments === undefined) return yield* Problem.refuse("not-found", "there is nothing here")
+    const methods = yield* Effect.fromResult(methodsAt(services, segments))
+    if (methods === undefined) {
+      const served = file(request, segments)
+      if (served === undefined) return yield* Problem.refuse("not-found", "there is nothing here")
+      return request.method === "GET" || request.method === "HEAD" ? served : yield* notAllowed("GET, HEAD")
+    }
+    const allow = Object.keys(methods).join(", ")
+    if (request.method === "OPTIONS" && headers["access-control-allow-origin"] !== undefined) return preflight(allow)
+    const endpoint = Object.hasOwn(methods, request.method) ? methods[request.method as keyof Methods] : undefined
+    if (endpoint === undefined) return yield* notAllowed(allow)
+    const query = yield* Effect.fromResult(Request.Query.parse(queryText, endpoint.query))
+    const asked: AccessRequest = {
+      action: endpoint.action,
+      resource: yield* Effect.fromResult(endpoint.resource(query)),
+      bearer: Request.bearerOf(request),
+      token: Request.tokenOf(queryText),
+      headers: request.headers,
+      remoteAddress: address,
+    }
+    const { client } = yield* permit(asked)
+    return yield* endpoint.answer({
+      request,
+      query,
+      client: client ?? from,
+      stillAllowed: Effect.isSuccess(permit(asked)),
+      headers,
+    })
+  })
+
+  return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
+    const headers = { ...commonHeaders, ...corsHeaders(cors, request) }
+    const responded = Effect.flatMap(
+      answer(request, headers).pipe(
+        Effect.catchDefect((cause) =>
+          Effect.fail(new Problem.Refused({ name: "internal-error", detail: "the server failed", cause })),
+        ),
+        Effect.catch(refused),
+      ),
+      // What answered is over by now: a stream, which lasts, holds none of it.
+      (outcome) =>
+        outcome instanceof Streaming
+          ? services.streams.serve(request, outcome).pipe(Effect.catch(refused))
+          : Effect.succeed(outcome),
+    )
+    return Effect.flatMap(responded, (response) =>
+      Effect.as(count(request.method, response), HttpServerResponse.setHeaders(response, headers)),
+    ).pipe(
+      // Servers run requests uninterruptibly unless a router says otherwise; one whose client is gone ends here.
+      Effect.interruptible,
+    )
+  })
+}

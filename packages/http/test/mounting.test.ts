@@ -1,0 +1,64 @@
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import { assert, describe, it } from "@effect/vitest"
+import * as Throughline from "@throughline/core/Throughline"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as HttpServer from "effect/http/HttpServer"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as NetAddress from "effect/net/NetAddress"
+import { createServer } from "node:http"
+import * as Access from "../src/Access.ts"
+import * as Routes from "../src/Routes.ts"
+import { ask, problemOf } from "./serving.ts"
+
+const hello = HttpRouter.add("GET", "/hello", Effect.succeed(HttpServerResponse.text("hello")))
+const fallback = HttpRouter.add("GET", "/*", Effect.succeed(HttpServerResponse.text("the app's own")))
+
+/** An app with routes of its own, as `HttpRouter.serve` makes it where nothing is configured. */
+const mounted = Effect.fnUntraced(function* (options: Routes.MountOptions) {
+  const app = HttpRouter.serve(Layer.mergeAll(hello, fallback, Routes.layer(options)), {
+    disableLogger: true,
+    disableListenLog: true,
+  }).pipe(
+    Layer.provide(Throughline.layerMemory()),
+    Layer.provide(Access.layerOpen()),
+    Layer.provideMerge(NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" })),
+  )
+  const { address } = Context.get(yield* Layer.build(app), HttpServer.HttpServer)
+  return `http://127.0.0.1:${NetAddress.isInetAddress(address) ? address.port : 0}`
+})
+
+const posted = {
+  method: "POST",
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify({ event: { _tag: "RunStarted", name: "x" } }),
+}
+
+describe("mounted in an app", () => {
+  for (const prefix of [undefined, "/deep/er"] as const) {
+    it.live(`the routes work beside the app's own, under ${prefix ?? "no prefix"}`, () =>
+      Effect.gen(function* () {
+        const base = yield* mounted(prefix === undefined ? {} : { prefix })
+        const at = prefix ?? ""
+        assert.strictEqual((yield* ask(base, "/hello")).body, "hello")
+        assert.strictEqual((yield* ask(base, "/other")).body, "the app's own")
+        for (const runId of ["r1", "x".repeat(100), "x".repeat(128), "A.b_c:d-1"]) {
+          assert.strictEqual((yield* ask(base, `${at}/runs/${runId}/events`, posted)).status, 200, runId)
+          const page = yield* ask(base, `${at}/runs/${encodeURIComponent(runId)}/events`)
+          assert.strictEqual(page.status, 200)
+          assert.strictEqual(JSON.parse(page.body).head.runId, runId)
+        }
+        assert.strictEqual(problemOf(yield* ask(base, `${at}/runs/${"x".repeat(129)}/events`)), "invalid-id")
+        assert.strictEqual((yield* ask(base, `${at}/health`)).status, 200)
+        assert.strictEqual(JSON.parse((yield* ask(base, `${at}/openapi.json`)).body).openapi, "3.1.0")
+        assert.strictEqual(problemOf(yield* ask(base, `${at}/runs/r1`)), "method-not-allowed")
+        if (prefix !== undefined) {
+          assert.strictEqual(problemOf(yield* ask(base, `${prefix}/nothing`)), "not-found")
+          assert.strictEqual((yield* ask(base, "/runs")).body, "the app's own")
+        }
+      }),
+    )
+  }
+})

@@ -1,0 +1,204 @@
+/** What the page makes of events, before any of it is drawn. The page itself is tested in a browser, in test/. */
+import { assert, describe, it } from "@effect/vitest"
+import type { Envelope } from "@throughline/client"
+import * as AgentEvents from "@throughline/core/AgentEvents"
+import * as Generator from "@throughline/testing/Generator"
+import * as Arbitrary from "effect/Arbitrary"
+import * as Schema from "effect/Schema"
+import { plainText, spans } from "../page/src/ansi.ts"
+import { Finder } from "../page/src/Finder.ts"
+import { Heights } from "../page/src/Heights.ts"
+import { type Row, searchable } from "../page/src/Row.ts"
+import { Transcript } from "../page/src/Transcript.ts"
+
+const envelopes = (events: ReadonlyArray<unknown>): ReadonlyArray<Envelope> =>
+  events.map((event, index) => {
+    const kind = (event as { readonly _tag?: unknown } | null)?._tag
+    const endsRun = kind === "RunCompleted" ? "completed" : undefined
+    return {
+      eventId: `e${index}`,
+      seq: index + 1,
+      runId: "r1",
+      kind: typeof kind === "string" ? kind : "Event",
+      delivery: "normal",
+      ...(endsRun === undefined ? {} : { endsRun }),
+      emittedAt: "2026-01-31T09:30:00.000Z",
+      tags: [],
+      correlation: {},
+      schemaVersion: 1,
+      event,
+    }
+  })
+
+const transcriptOf = (events: ReadonlyArray<unknown>): Transcript => {
+  const transcript = new Transcript()
+  for (const envelope of envelopes(events)) transcript.push(envelope)
+  return transcript
+}
+
+const textOf = (rows: ReadonlyArray<Row>): string => rows.map((row) => (row.kind === "text" ? row.text : "")).join("")
+
+const commit = (text: string) => ({ _tag: "AssistantMessageCommitted", messageId: "m", text, toolCallIds: [] })
+
+const among = (...texts: ReadonlyArray<string>): Arbitrary.Arbitrary<string> =>
+  Generator.weighted(texts.map((text) => [1, text] as const))
+
+const words = Arbitrary.map(
+  Arbitrary.array(among("a word ", "\n", "\n\n", "x".repeat(700), "x".repeat(5000), "été ", " "), {
+    minLength: 1,
+    maxLength: 30,
+  }),
+  (parts) => parts.join(""),
+)
+
+describe("a transcript", () => {
+  it.prop(
+    "has all of a message's text, in order, however it was cut, and no row longer than can be drawn",
+    { text: words, length: Generator.int(1, 900) },
+    ({ length, text }) => {
+      const deltas = text.match(new RegExp(`[\\s\\S]{1,${length}}`, "g"))!
+      const { rows } = transcriptOf(deltas.map((part) => ({ _tag: "TextDelta", messageId: "m", text: part })))
+      assert.strictEqual(textOf(rows), text)
+      for (const row of rows) if (row.kind === "text") assert.isAtMost(row.text.length, 4900)
+    },
+  )
+
+  it("goes on with a message in its place when another one or a line comes between", () => {
+    const { rows } = transcriptOf([
+      { _tag: "TextDelta", messageId: "m1", text: "one " },
+      { _tag: "OutputLine", stream: "stdout", line: "a line" },
+      { _tag: "TextDelta", messageId: "m2", text: "other" },
+      { _tag: "TextDelta", messageId: "m1", text: "two" },
+    ])
+    assert.deepStrictEqual(
+      rows.map((row) => (row.kind === "text" || row.kind === "line" ? row.text : row.kind)),
+      ["heading", "one two", "a line", "heading", "other"],
+    )
+  })
+
+  it("says where a committed message differs from what was streamed, and shows one that wasn't", () => {
+    const delta = { _tag: "TextDelta", messageId: "m", text: "streamed" }
+    assert.deepStrictEqual(
+      [[delta, commit("streamed")], [delta, commit("other")], [commit("whole")]].map((events) =>
+        transcriptOf(events).rows.map((row) => (row.kind === "text" ? row.text : row.kind)),
+      ),
+      [
+        ["heading", "streamed"],
+        ["heading", "streamed", "note"],
+        ["heading", "whole"],
+      ],
+    )
+  })
+
+  it.prop(
+    "takes any event, of its vocabulary or not, also one that isn't what its tag says",
+    {
+      events: Arbitrary.array(Arbitrary.schema(Schema.Union([AgentEvents.AgentEvent, Schema.Json])), {
+        maxLength: 20,
+      }),
+      tag: among("TextDelta", "ToolCallDelta", "OutputLine", "RunStarted", "constructor", "__proto__"),
+      rest: Arbitrary.schema(Schema.Json),
+    },
+    ({ events, rest, tag }) => {
+      const transcript = transcriptOf([...events, { _tag: tag, text: rest, line: rest, arguments: rest, name: rest }])
+      assert.strictEqual(transcript.events, events.length + 1)
+      for (const row of transcript.rows) searchable(row)
+      transcript.rows.forEach((row, index) => assert.strictEqual(row.id, index))
+    },
+  )
+})
+
+describe("a line of a terminal", () => {
+  const parts = among(
+    "text",
+    "\u001b[31m",
+    "\u001b[0m",
+    "\u001b[1;38;5;208m",
+    "\u001b[38;2;1;2;3m",
+    "\u001b[48;5;999m",
+    "\u001b[2K",
+    "\u001b]0;title\u0007",
+    "\u001b",
+    "\u001b[",
+    "\u0000",
+    "\u009b",
+    "<b>",
+  )
+
+  it.prop(
+    "is the same text with its colours as without, and no control character is left in either",
+    { line: Arbitrary.map(Arbitrary.array(parts, { maxLength: 12 }), (all) => all.join("")) },
+    ({ line }) => {
+      const text = spans(line)
+        .map((span) => span.text)
+        .join("")
+      assert.strictEqual(text, plainText(line))
+      // oxlint-disable-next-line no-control-regex -- control characters are what it is about
+      assert.notMatch(text, /[\u0000-\u0008\u000b-\u001f\u007f]/)
+    },
+  )
+
+  it("has the sixteen colours by class, others as three numbers, and what was written over is gone", () => {
+    assert.deepStrictEqual(
+      spans("0%\r50%\r\u001b[1;32mdone\u001b[0m in \u001b[38;5;208m2 s\u001b[39m\r").map(
+        ({ classes, color, text }) => [text, classes, color] as const,
+      ),
+      [
+        ["done", "bold fg2", undefined],
+        [" in ", "", undefined],
+        ["2 s", "", "rgb(255 135 0)"],
+      ],
+    )
+  })
+})
+
+describe("the heights of a list", () => {
+  it.prop(
+    "find every row where the sums of a plain list have it",
+    {
+      rows: Arbitrary.array(Generator.int(1, 50), { minLength: 1, maxLength: 200 }),
+      changes: Arbitrary.array(Arbitrary.all([Generator.int(0, 199), Generator.int(1, 90)]), { maxLength: 20 }),
+    },
+    ({ changes, rows }) => {
+      const heights = new Heights()
+      const plain = [...rows]
+      for (const height of rows) heights.push(height)
+      for (const [at, height] of changes) {
+        heights.set(at % plain.length, height)
+        plain[at % plain.length] = height
+      }
+      let before = 0
+      for (const [index, height] of plain.entries()) {
+        assert.strictEqual(heights.before(index), before)
+        assert.strictEqual(heights.at(before), index)
+        assert.strictEqual(heights.at(before + height - 0.5), index)
+        before += height
+      }
+      assert.strictEqual(heights.total, before)
+      assert.strictEqual(heights.at(before + 100), plain.length - 1)
+    },
+  )
+})
+
+describe("finding rows", () => {
+  it("finds what was there, what comes, and what a row becomes", () => {
+    const transcript = new Transcript()
+    const [first, second, third, fourth] = envelopes([
+      { _tag: "TextDelta", messageId: "m", text: "a need" },
+      { _tag: "OutputLine", stream: "stdout", line: "hay" },
+      { _tag: "OutputLine", stream: "stdout", line: "\u001b[31mNEE\u001b[0mDLE" },
+      { _tag: "TextDelta", messageId: "m", text: "le" },
+    ])
+    transcript.push(first!)
+    transcript.push(second!)
+    const finder = new Finder("needle")
+    assert.isTrue(finder.look(transcript, 1000))
+    assert.deepStrictEqual(finder.found, [])
+    transcript.push(third!)
+    finder.look(transcript, 1000)
+    assert.deepStrictEqual(finder.found, [3])
+    transcript.push(fourth!)
+    finder.look(transcript, 1000)
+    assert.deepStrictEqual(finder.found, [1, 3])
+  })
+})
