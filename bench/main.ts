@@ -19,6 +19,11 @@ import { redisAppend1, redisVsSeed } from "./src/redis-append-1.ts"
 import { redisAppendBatch } from "./src/redis-append-batch.ts"
 import { redisBridge } from "./src/redis-bridge.ts"
 import { redisSeek } from "./src/redis-seek.ts"
+import { sseCatchup } from "./src/sse-catchup.ts"
+import { sseFanout } from "./src/sse-fanout.ts"
+import { sseIdle } from "./src/sse-idle.ts"
+import { sseLatency } from "./src/sse-latency.ts"
+import { sseVsPeer } from "./src/sse-vs-peer.ts"
 import { storeSqliteAppend } from "./src/store-sqlite-append.ts"
 import { storeSqliteSeek } from "./src/store-sqlite-seek.ts"
 
@@ -38,6 +43,11 @@ const benches: ReadonlyArray<Bench> = [
   redisBridge,
   redisSeek,
   redisVsSeed,
+  sseCatchup,
+  sseFanout,
+  sseIdle,
+  sseLatency,
+  sseVsPeer,
 ]
 
 const main = Effect.gen(function* () {
