@@ -25,6 +25,11 @@ import { redisBridge } from "./src/redis-bridge.ts"
 import { redisLive } from "./src/redis-live.ts"
 import { redisSeek } from "./src/redis-seek.ts"
 import { redisVsPeer } from "./src/redis-vs-peer.ts"
+import { sseCatchup } from "./src/sse-catchup.ts"
+import { sseFanout } from "./src/sse-fanout.ts"
+import { sseIdle } from "./src/sse-idle.ts"
+import { sseLatency } from "./src/sse-latency.ts"
+import { sseVsPeer } from "./src/sse-vs-peer.ts"
 import { storeSqliteAppend } from "./src/store-sqlite-append.ts"
 import { storeSqliteRead } from "./src/store-sqlite-read.ts"
 import { storeSqliteSeek } from "./src/store-sqlite-seek.ts"
@@ -53,6 +58,11 @@ const benches: ReadonlyArray<Bench> = [
   redisSeek,
   redisVsPeer,
   redisVsSeed,
+  sseCatchup,
+  sseFanout,
+  sseIdle,
+  sseLatency,
+  sseVsPeer,
 ]
 
 const main = Effect.gen(function* () {

@@ -88,11 +88,15 @@ export const make = Effect.fnUntraced(function* (options: StoreOptions = {}) {
   const append: EventStore["Service"]["append"] = Effect.fnUntraced(function* (request) {
     const invalid = AppendRules.checkRequest(request, bounds)
     if (invalid !== undefined) return yield* invalid
-    const generation = yield* AppendRules.makeGeneration(random)
+    // Drawing random bytes takes as long as all the rest, and only a run's first append needs them.
+    const minted = runs.has(request.runId) ? undefined : yield* AppendRules.makeGeneration(random)
     const now = yield* Clock.currentTimeMillis
     // From here on nothing yields: the decision and the write are one step.
     return yield* Effect.suspend((): Effect.Effect<AppendResult, AppendError> => {
       const run = runs.get(request.runId)
+      const generation = minted ?? run?.state.generation
+      // It was removed meanwhile.
+      if (generation === undefined) return append(request)
       const record = request.producer && run?.producers.get(request.producer.id)
       const decision = AppendRules.decide(run?.state, record, request, { now, generation, eventsPerRun })
       if (Result.isFailure(decision)) return Effect.fail(decision.failure)
