@@ -277,6 +277,7 @@ const sensible: ReadonlyArray<Sensible> = [
     body: JSON.stringify({ event: delta("x") }),
   },
   { method: "PUT", path: "/runs/mine-1/lease", headers: [json], body: JSON.stringify({ seconds: 5 }) },
+  { method: "POST", path: "/runs/mine-4/events", headers: [json], body: JSON.stringify({ event: started }) },
   { method: "DELETE", path: "/runs/mine-4", headers: [], body: "" },
   { method: "GET", path: "/runs?session=ours", headers: [], body: "" },
   { method: "GET", path: "/sessions/ours/events", headers: ["Accept: text/event-stream"], body: "" },
