@@ -133,6 +133,12 @@ export const ofRead = (
   }
 }
 
+/** The parts of a run cursor. */
+const placeOf = (cursor: string | undefined): readonly [seq: number, generation: string | undefined] => {
+  const [seq, generation] = (cursor ?? "").split("-")
+  return [Number.parseInt(seq!, 10), generation]
+}
+
 /** @internal What an append was refused with. */
 export const ofAppend = (
   runId: RunId,
@@ -169,11 +175,18 @@ export const ofAppend = (
     case "producer-mismatch":
       return new StoreError.ProducerMismatch({ ...who, number })
     case "head-moved": {
-      const headSeq = Number.parseInt(field(Schema.String, refusal, "cursor") ?? "", 10)
-      const expectedSeq = Number.parseInt(expected ?? "", 10)
+      const [headSeq, generation] = placeOf(field(Schema.String, refusal, "cursor"))
+      const [expectedSeq, expectedGeneration] = placeOf(expected)
       return given(
         Number.isNaN(headSeq + expectedSeq) ? undefined : headSeq,
-        (seq) => new StoreError.SeqConflict({ runId, expectedSeq, headSeq: seq }),
+        (seq) =>
+          new StoreError.SeqConflict({
+            runId,
+            expectedSeq,
+            ...(expectedGeneration === undefined ? undefined : { expectedGeneration }),
+            headSeq: seq,
+            ...(generation === undefined ? undefined : { generation }),
+          }),
       )
     }
     default:

@@ -147,7 +147,7 @@ describe.each(appenders)("$name", ({ append: appends }) => {
         () => problem(412, "head-moved", { cursor: `6-${generation}` }),
         "head-moved",
         "SeqConflict",
-        { expectedSeq: 4, headSeq: 6 },
+        { expectedSeq: 4, expectedGeneration: generation, headSeq: 6, generation },
       ],
       [() => problem(400, "invalid-body"), "invalid-body", "Refused", { status: 400 }],
       [() => problem(409, "run-ended", { endSeq: "nine" }), "run-ended", "Refused", { status: 409 }],

@@ -152,13 +152,19 @@ export const checkRequest = (
   request: AppendRequest,
   bounds: Bounds,
 ): StoreError.AppendFailed | StoreError.EventTooLarge | undefined => {
-  const { events, expectedSeq, lease, producer, runId } = request
+  const { events, expectedGeneration, expectedSeq, lease, producer, runId } = request
   if (events.length === 0) return invalid(runId, "an append needs at least one event")
   if (events.length > bounds.maxAppendEvents) {
     return invalid(runId, `${events.length} events in one append, more than the ${bounds.maxAppendEvents} allowed`)
   }
   if (expectedSeq !== undefined && !isCount(expectedSeq, 0)) {
     return invalid(runId, `expectedSeq ${expectedSeq} is no seq: expected an integer from 0`)
+  }
+  if (expectedGeneration !== undefined && expectedSeq === undefined) {
+    return invalid(runId, "expectedGeneration goes with expectedSeq")
+  }
+  if (expectedGeneration !== undefined && !Cursor.generationPattern.test(expectedGeneration)) {
+    return invalid(runId, "expectedGeneration is no generation: expected 8 characters of a-z 0-9")
   }
   if (producer !== undefined) {
     if (producer.id === "" || producer.id.length > 128) return invalid(runId, "a producer id has 1 to 128 characters")
@@ -236,13 +242,30 @@ const checkProducer = (
     : new StoreError.ProducerGap({ ...fields, number: producer.number, expectedNumber })
 }
 
-const checkRun = (state: RunState | undefined, request: AppendRequest): AppendError | undefined => {
-  const { expectedSeq, runId, sessionId, vocabulary } = request
-  if (state !== undefined && isEnded(state)) return ended(state)
+/** The head against what was expected of it. */
+const checkHead = (
+  runId: RunId,
+  state: RunState | undefined,
+  { expectedGeneration, expectedSeq }: Pick<AppendRequest, "expectedGeneration" | "expectedSeq">,
+): StoreError.SeqConflict | undefined => {
   const headSeq = state?.lastSeq ?? 0
-  if (expectedSeq !== undefined && expectedSeq !== headSeq) {
-    return new StoreError.SeqConflict({ runId, expectedSeq, headSeq })
-  }
+  const generation = state?.generation
+  if (expectedSeq === undefined) return undefined
+  if (expectedSeq === headSeq && (expectedGeneration ?? generation) === generation) return undefined
+  return new StoreError.SeqConflict({
+    runId,
+    expectedSeq,
+    ...(expectedGeneration === undefined ? undefined : { expectedGeneration }),
+    headSeq,
+    ...(generation === undefined ? undefined : { generation }),
+  })
+}
+
+const checkRun = (state: RunState | undefined, request: AppendRequest): AppendError | undefined => {
+  const { runId, sessionId, vocabulary } = request
+  if (state !== undefined && isEnded(state)) return ended(state)
+  const conflict = checkHead(runId, state, request)
+  if (conflict !== undefined) return conflict
   if (state === undefined) return undefined
   if (sessionId !== undefined && sessionId !== state.sessionId) {
     return new StoreError.SessionConflict({
@@ -378,9 +401,8 @@ export const decideWill = (
   if (state.leaseExpiresAt === undefined) return conflict("noLease")
   if (state.leaseVersion !== expected.leaseVersion) return conflict("renewed")
   if (state.leaseExpiresAt > now) return conflict("notExpired")
-  if (state.lastSeq !== expected.expectedSeq) {
-    return Result.fail(new StoreError.SeqConflict({ runId, expectedSeq: expected.expectedSeq, headSeq: state.lastSeq }))
-  }
+  const moved = checkHead(runId, state, { expectedSeq: expected.expectedSeq })
+  if (moved !== undefined) return Result.fail(moved)
   if (state.will === undefined) return conflict("noWill")
   return Result.succeed(ending(state, state.will, now, eventsPerRun))
 }

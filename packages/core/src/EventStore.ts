@@ -55,6 +55,11 @@ export interface AppendRequest {
   readonly producer?: Producer | undefined
   /** Append only if this is the head's seq (0: the run must be new). */
   readonly expectedSeq?: number | undefined
+  /**
+   * Beside `expectedSeq`: append only if this is the run's generation too. Without it a run that was removed and begun anew
+   * since passes for the one that was read, as soon as it is as long.
+   */
+  readonly expectedGeneration?: string | undefined
   readonly lease?: LeaseRequest | undefined
 }
 
@@ -138,7 +143,7 @@ export class EventStore extends Context.Service<
      * Checks, in order: the request itself (`AppendFailed` with `InvalidRequest`, `EventTooLarge`), the producer's epoch
      * (`ProducerFenced`), a repeat of its last number (the first answer again, `ProducerMismatch` for other content,
      * `ProducerStale` for an older number), the end of the run (`RunEnded`), a skipped number (`ProducerGap`),
-     * `expectedSeq` (`SeqConflict`), the session (`SessionConflict`), the vocabulary (`VocabularyMismatch`).
+     * `expectedSeq` and `expectedGeneration` (`SeqConflict`), the session (`SessionConflict`), the vocabulary (`VocabularyMismatch`).
      */
     readonly append: (request: AppendRequest) => Effect.Effect<AppendResult, AppendError>
 

@@ -102,14 +102,23 @@ export class RunEnded extends Schema.TaggedError<RunEnded>(id("RunEnded"))("RunE
   }
 }
 
-/** `expectedSeq` is not the head: somebody else wrote. Read on from the head and decide again. */
+/**
+ * What was expected is not the head: somebody else wrote, or removed the run. Read on from the head and decide again; its
+ * run cursor is `headSeq` of `generation`.
+ */
 export class SeqConflict extends Schema.TaggedError<SeqConflict>(id("SeqConflict"))("SeqConflict", {
   runId: RunId,
   expectedSeq: Schema.Int,
+  expectedGeneration: Schema.optionalKey(Schema.String),
   headSeq: Schema.Int,
+  /** The run's generation now; absent: the run is unknown. */
+  generation: Schema.optionalKey(Schema.String),
 }) {
   override get message() {
-    return `run ${this.runId} is at seq ${this.headSeq}, not at the expected ${this.expectedSeq}`
+    const of = (generation: string | undefined) =>
+      generation === undefined || this.expectedGeneration === undefined ? "" : ` of generation ${generation}`
+    const expected = `${this.expectedSeq}${of(this.expectedGeneration)}`
+    return `run ${this.runId} is at seq ${this.headSeq}${of(this.generation)}, not at the expected ${expected}`
   }
 }
 

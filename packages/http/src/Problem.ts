@@ -147,7 +147,9 @@ export const ofError = (error: BackendError): Refused => {
     case "RunEnded":
       return refuse("run-ended", error.message, { endSeq: error.endSeq, ending: error.ending })
     case "SeqConflict":
-      return refuse("head-moved", error.message)
+      return refuse("head-moved", error.message, {
+        cursor: error.generation === undefined ? "0" : Cursor.run(error.headSeq, error.generation),
+      })
     case "SessionConflict":
       // The run's session is not for everybody who may append to the run.
       return refuse("session-conflict", `run ${error.runId} does not belong to session ${error.given}`)

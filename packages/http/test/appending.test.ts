@@ -129,6 +129,8 @@ describe("an append", () => {
   it.live("only onto the head that If-Match names", () =>
     Effect.gen(function* () {
       const server = yield* serve()
+      const early = yield* server.post(path, { event: started }, ifHead("3-aaaaaaaa"))
+      assert.deepStrictEqual([early.status, JSON.parse(early.body).cursor], [412, "0"])
       const first = yield* server.post(path, { event: started }, ifHead("0"))
       const { cursor } = JSON.parse(first.body)
       const moved = yield* server.post(path, { event: started }, ifHead("0"))

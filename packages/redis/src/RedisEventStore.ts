@@ -202,7 +202,7 @@ export const make = Effect.fnUntraced(function* (
         generation: "",
         identity: storeScripts.identityOf(request.sessionId, request.vocabulary),
         producer: request.producer,
-        expectedSeq: request.expectedSeq,
+        expected: answers.expectedHead(request),
         ending: events[events.length - 1]!.endsRun,
         leaseTtl: lease && leaseMillis(lease),
         will,
@@ -339,7 +339,7 @@ export const make = Effect.fnUntraced(function* (
       case "ended":
         return yield* new StoreError.RunEnded({ runId, endSeq: answer[1], ending: answer[2] })
       case "conflict":
-        return yield* new StoreError.SeqConflict({ runId, expectedSeq: expected.expectedSeq, headSeq: answer[1] })
+        return yield* answers.seqConflict(runId, { expectedSeq: expected.expectedSeq }, answer)
       default:
         return yield* new StoreError.LeaseConflict({ runId, problem: answer[0] })
     }

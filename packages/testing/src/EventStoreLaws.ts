@@ -82,7 +82,7 @@ export const contiguous = played({
     [1, spoilt],
     [1, remove],
   ]),
-  reaches: { SeqConflict: 0.3, AppendFailed: 0.3, EventTooLarge: 0.06 },
+  reaches: { SeqConflict: 0.3, AppendFailed: 0.3, EventTooLarge: 0.06, "a run begun anew": 0.1 },
 })
 
 /** Promise 2. */
@@ -328,6 +328,64 @@ export const oneWriterPerHead: StoreLaw = Law.make({
   }),
 })
 
+/** Promise 11. */
+export const oneGeneration: StoreLaw = Law.make({
+  promise: 11,
+  name: "an append that expects a generation is never stored in a run that was removed and begun anew meanwhile",
+  history: Arbitrary.all({
+    before: Generator.int(1, 3),
+    rivals: Generator.int(1, 4),
+    removedAfter: Generator.int(0, 4),
+  }),
+  runs: 20,
+  property: Effect.fnUntraced(function* ({ before, removedAfter, rivals }) {
+    const store = yield* EventStore
+    const runId = StorePlayer.runIdOf(0)
+    const first = yield* store.append(plainAppend(0, countTo(before).map(plainEvent)))
+    const expectedGeneration = first.frames[0]!.cursor.split("-")[1]!
+    const anew = countTo(before).map((n) => plainEvent(10 + n))
+    let isBegun = false
+    const begin = Effect.gen(function* () {
+      yield* store.remove(runId)
+      yield* store.append(plainAppend(0, anew))
+      isBegun = true
+    })
+    const refusals: Array<Result.Result<AppendResult, AppendError>> = []
+    // Before, meanwhile and after.
+    const rival = Effect.fnUntraced(function* (n: number) {
+      for (let isLast = false; !isLast;) {
+        isLast = isBegun
+        const request = { ...plainAppend(0, [plainEvent(100 + n)]), expectedSeq: before, expectedGeneration }
+        const answer = yield* Effect.result(store.append(request))
+        if (Result.isFailure(answer)) refusals.push(answer)
+        yield* Effect.yieldNow
+      }
+    })
+    const steps: ReadonlyArray<Effect.Effect<void, Effect.Error<typeof begin>>> = countTo(rivals).map(rival)
+    yield* Effect.all(steps.toSpliced(removedAfter, 0, begin), { concurrency: "unbounded", discard: true })
+    const envelopes = yield* readAll(runId)
+    const { generation } = yield* store.head(runId)
+    yield* Law.same(
+      "the events of the run begun anew",
+      envelopes.map(({ eventId }) => eventId),
+      anew.map(({ eventId }) => eventId),
+    )
+    // The head was that of the run with a rival's event, of no run, or of the run begun anew.
+    const heads = [
+      { headSeq: before + 1, generation: expectedGeneration },
+      { headSeq: 0, generation: undefined },
+      { headSeq: before, generation },
+    ]
+    for (const refusal of refusals) {
+      yield* StorePlayer.refusedAs(
+        "the answer to a loser",
+        refusal,
+        heads.map((head) => ({ _tag: "SeqConflict", runId, expectedSeq: before, expectedGeneration, ...head })),
+      )
+    }
+  }),
+})
+
 /** Promise 3. */
 export const concurrentRepeats: StoreLaw = Law.make({
   promise: 3,
@@ -476,6 +534,7 @@ export const laws: ReadonlyArray<StoreLaw> = [
   truncated,
   retentionEdges,
   cursors,
+  oneGeneration,
 ]
 
 /**

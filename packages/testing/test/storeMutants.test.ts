@@ -75,6 +75,30 @@ const mutants: ReadonlyArray<StoreMutant> = [
       return yield* store.append(request)
     }),
   })),
+  mutant("takes a run that was begun anew for the one that was removed", EventStoreLaws.contiguous, (store) => ({
+    append: (request) =>
+      store.append(
+        request.expectedSeq === undefined || !Cursor.generationPattern.test(request.expectedGeneration ?? "")
+          ? request
+          : Struct.omit(request, ["expectedGeneration"]),
+      ),
+  })),
+  mutant("looks at the generation and writes in two steps", EventStoreLaws.oneGeneration, (store) => ({
+    append: Effect.fnUntraced(function* ({ expectedGeneration, ...request }) {
+      const { expectedSeq, runId } = request
+      if (expectedGeneration === undefined || expectedSeq === undefined) return yield* store.append(request)
+      const conflict = (headSeq: number, generation: string | undefined) => {
+        const now = generation === undefined ? undefined : { generation }
+        return new StoreError.SeqConflict({ runId, expectedSeq, expectedGeneration, headSeq, ...now })
+      }
+      const { generation, lastSeq } = yield* Effect.orDie(store.head(runId))
+      if (expectedGeneration !== generation) return yield* conflict(lastSeq, generation)
+      yield* Effect.yieldNow
+      return yield* Effect.catchTag(store.append(request), "SeqConflict", (error) =>
+        Effect.fail(conflict(error.headSeq, error.generation)),
+      )
+    }),
+  })),
   mutant("acknowledges events and loses some of them", EventStoreLaws.durable, (store) => {
     const lost = new Set<string>()
     return {

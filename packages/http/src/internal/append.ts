@@ -25,7 +25,6 @@ import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
 import * as Problem from "../Problem.ts"
 import * as Body from "./body.ts"
-import * as headJson from "./headJson.ts"
 import { cursorOf, type Query } from "./request.ts"
 import type { AnyVocabulary, Services } from "./services.ts"
 import * as storeCall from "./storeCall.ts"
@@ -155,15 +154,6 @@ const expectedOf = (text: string | undefined): Effect.Effect<Cursor.RunPlace | u
   return match === null ? Effect.fail(refused) : Effect.mapError(cursorOf(match[1]!), () => refused)
 }
 
-const headMoved = (services: Services, runId: RunId) =>
-  Effect.flatMap(storeCall.read(services.store.head(runId)), (head) =>
-    Effect.fail(
-      Problem.refuse("head-moved", `run ${runId} is at seq ${head.lastSeq}`, {
-        cursor: headJson.cursorOf(head) ?? "0",
-      }),
-    ),
-  )
-
 /** The lease of a run: its will is what the vocabulary says of an abandoned one. */
 const leaseOf = Effect.fnUntraced(function* (
   services: Services,
@@ -214,10 +204,6 @@ const requestOf = Effect.fnUntraced(function* (
   const producer = yield* producerOf(request)
   const expected = yield* expectedOf(request.headers["if-match"])
   const events = yield* encodeAll(services, vocabulary, yield* Body.valuesOf(request, services.bounds))
-  if (expected?.generation !== undefined) {
-    const head = yield* storeCall.read(services.store.head(runId))
-    if (head.generation !== expected.generation) return yield* headMoved(services, runId)
-  }
   return {
     runId,
     sessionId,
@@ -225,6 +211,7 @@ const requestOf = Effect.fnUntraced(function* (
     events,
     producer,
     expectedSeq: expected?.seq,
+    expectedGeneration: expected?.generation,
     lease: seconds === undefined ? undefined : yield* leaseOf(services, vocabulary, seconds),
   }
 })
@@ -239,10 +226,7 @@ export const append = Effect.fnUntraced(function* (
   const appended = yield* toItsEnd(
     services,
     Effect.tap(services.store.append(asked), (result) => publish(services, result)),
-  ).pipe(
-    Effect.catchTag("SeqConflict", () => headMoved(services, options.runId)),
-    Effect.mapError((error) => (error._tag === "Refused" ? error : Problem.ofError(error))),
-  )
+  ).pipe(Effect.mapError(Problem.ofError))
   const events = appended.frames.map(({ cursor, envelope }) => ({
     seq: envelope.seq,
     eventId: envelope.eventId,

@@ -62,11 +62,29 @@ type AppendAnswer =
     ? A
     : never
 
+/** The place that an append expects the head at, as text. */
+export const expectedHead = ({ expectedGeneration, expectedSeq }: AppendRequest): string | undefined =>
+  expectedSeq === undefined || expectedGeneration === undefined
+    ? expectedSeq?.toString()
+    : Cursor.run(expectedSeq, expectedGeneration)
+
+/** What was expected of a run's head, and the answer that tells what it is. */
+export const seqConflict = (
+  runId: RunId,
+  { expectedGeneration, expectedSeq = 0 }: Pick<AppendRequest, "expectedGeneration" | "expectedSeq">,
+  [, headSeq, generation]: readonly ["conflict", number, string],
+): StoreError.SeqConflict =>
+  new StoreError.SeqConflict({
+    runId,
+    expectedSeq,
+    ...(expectedGeneration === undefined ? undefined : { expectedGeneration }),
+    headSeq,
+    ...(generation === "" ? undefined : { generation }),
+  })
+
 /** The error of an answer that isn't a success. */
-export const refusal = (
-  { expectedSeq, producer, runId, sessionId, vocabulary }: AppendRequest,
-  answer: Exclude<AppendAnswer, string>,
-): AppendError => {
+export const refusal = (request: AppendRequest, answer: Exclude<AppendAnswer, string>): AppendError => {
+  const { producer, runId, sessionId, vocabulary } = request
   const by = { runId, producerId: producer?.id ?? "", epoch: producer?.epoch ?? 0 }
   const number = producer?.number ?? 0
   switch (answer[0]) {
@@ -81,7 +99,7 @@ export const refusal = (
     case "ended":
       return new StoreError.RunEnded({ runId, endSeq: answer[1], ending: answer[2] })
     case "conflict":
-      return new StoreError.SeqConflict({ runId, expectedSeq: expectedSeq ?? 0, headSeq: answer[1] })
+      return seqConflict(runId, request, answer)
     case "session": {
       const stored = answer[1] === "*" ? undefined : { stored: answer[1] as SessionId }
       return new StoreError.SessionConflict({ runId, given: sessionId!, ...stored })

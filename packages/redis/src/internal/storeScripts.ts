@@ -84,14 +84,16 @@ export const parseStored = (reply: string): Result.Result<Stored, string> => {
 
 const Evicted = Schema.Tuple([Schema.Literal("evicted")])
 const Ended = Schema.Tuple([Schema.Literal("ended"), Schema.NumberFromString, Ending])
-const Conflict = Schema.Tuple([Schema.Literal("conflict"), Schema.NumberFromString])
+/** The head's seq and generation; '': there is no run. */
+const Conflict = Schema.Tuple([Schema.Literal("conflict"), Schema.NumberFromString, Schema.String])
 
 /** The request of an append; `undefined` where the caller gave none. */
 export interface Append extends OnRun {
   readonly generation: string
   readonly identity: string
   readonly producer: { readonly id: string; readonly epoch: number; readonly number: number } | undefined
-  readonly expectedSeq: number | undefined
+  /** The run cursor, or the bare seq, that the head must be at. */
+  readonly expected: string | undefined
   readonly ending: string | undefined
   /** Milliseconds. */
   readonly leaseTtl: number | undefined
@@ -100,10 +102,10 @@ export interface Append extends OnRun {
 }
 
 const appendArgs = (request: Append): Array<string> => {
-  const { ending, expectedSeq, generation, leaseTtl, producer, records, will } = request
+  const { ending, expected, generation, leaseTtl, producer, records, will } = request
   const lengths = lengthsOf(records)
   const isPlain =
-    lengths === "" && generation === "" && ending === undefined && expectedSeq === undefined && leaseTtl === undefined
+    lengths === "" && generation === "" && ending === undefined && expected === undefined && leaseTtl === undefined
   const args = [
     text(request.now),
     request.identity,
@@ -113,7 +115,7 @@ const appendArgs = (request: Append): Array<string> => {
     isPlain ? "" : "1",
   ]
   if (!isPlain) {
-    args.push(lengths, generation, text(expectedSeq), text(ending), text(leaseTtl), text(will?.record))
+    args.push(lengths, generation, text(expected), text(ending), text(leaseTtl), text(will?.record))
     args.push(text(will?.ending))
   }
   for (const record of records) args.push(record)
@@ -171,8 +173,8 @@ export const make = (settings: storeLua.StoreSettings) => {
    * Appends, or says why not: the checks are those of core's `AppendRules`, in its order.
    *
    * ARGV: 2 the run's identity without its generation, 3 producer or '', 4 epoch, 5 number, 6 '1' where seven options
-   * follow, '' for none: lengths of the records, generation of a new run (none: to be told that it is new), expected seq,
-   * ending, ms of the lease, will, the will's ending; then the records
+   * follow, '' for none: lengths of the records, generation of a new run (none: to be told that it is new), expected
+   * run cursor or seq, ending, ms of the lease, will, the will's ending; then the records
    */
   const append = RedisScript.make({
     name: "append",
@@ -180,7 +182,7 @@ export const make = (settings: storeLua.StoreSettings) => {
 local pid, expected, ttl, will, generation = ARGV[3], nil, nil, nil, ''
 recs, from = ARGV, 7
 if ARGV[6] ~= '' then
-  from, lengths, generation, expected, ttl = 14, ARGV[7], ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[11])
+  from, lengths, generation, expected, ttl = 14, ARGV[7], ARGV[8], ARGV[9] ~= '' and ARGV[9], tonumber(ARGV[11])
   ending, will = ARGV[10] ~= '' and ARGV[10], ARGV[12] ~= '' and ARGV[12]
 end
 n = #ARGV - from + 1
@@ -210,7 +212,13 @@ if by then
   if number ~= counted + 1 then return { 'gap', counted + 1 } end
 end
 if isEnded then return { 'ended', h[2], isEnded } end
-if expected and expected ~= last then return { 'conflict', h[2] or '0' } end
+if expected then
+  local seq, expectedGeneration = string.match(expected, '^(%d+)-?(.*)$')
+  local current = identity and string.sub(identity, 1, 8) or ''
+  if tonumber(seq) ~= last or (expectedGeneration ~= '' and expectedGeneration ~= current) then
+    return { 'conflict', h[2] or '0', current }
+  end
+end
 if not identity then
   if generation == '' then return { 'new' } end
   identity = generation .. ' ' .. ARGV[2]
@@ -258,7 +266,7 @@ if h[3] then return { 'ended', h[2], h[3] } end
 if not h[7] then return { 'noLease' } end
 if tonumber(ARGV[2]) ~= tonumber(h[6]) then return { 'renewed' } end
 if tonumber(h[7]) > tonumber(now) then return { 'notExpired' } end
-if tonumber(ARGV[3]) ~= tonumber(h[2]) then return { 'conflict', h[2] } end
+if tonumber(ARGV[3]) ~= tonumber(h[2]) then return { 'conflict', h[2], string.sub(h[1], 1, 8) } end
 if not h[8] then return { 'noWill' } end
 identity, last, largest, before, first, edge = h[1], tonumber(h[2]), h[4], h[5], h[10], h[11]
 recs, ending, version, expiry = { h[8] }, h[9], tonumber(h[6]), h[7]

@@ -45,7 +45,8 @@ export interface Append {
   readonly producer:
     | { readonly id: number; readonly turn: Turn; readonly epoch: "same" | "raised" | "older" }
     | undefined
-  readonly expected: "no" | "head" | "behind" | "ahead"
+  /** `guarded…`: with the run's generation; `stale`: the head's seq with the generation before it. */
+  readonly expected: "no" | "head" | "behind" | "ahead" | "guarded" | "guardedBehind" | "stale"
   readonly session: number | undefined
   /** 0 for the usual one; others differ in name or version. */
   readonly vocabulary: number
@@ -62,6 +63,8 @@ export interface Spoilt {
     | "eventAfterEnd"
     | "oversize"
     | "expectedSeq"
+    | "expectedGeneration"
+    | "generationAlone"
     | "epoch"
     | "number"
     | "producerId"
@@ -211,7 +214,18 @@ export const append = (weights: AppendWeights = {}): Arbitrary.Arbitrary<Append>
         ]),
       }),
     ),
-    expected: sometimes(weights.expected, no, evenly<"head" | "behind" | "ahead">(["head", "behind", "ahead"])),
+    expected: sometimes(
+      weights.expected,
+      no,
+      Generator.weighted<Exclude<Append["expected"], "no">>([
+        [2, "head"],
+        [1, "behind"],
+        [1, "ahead"],
+        [2, "guarded"],
+        [1, "guardedBehind"],
+        [2, "stale"],
+      ]),
+    ),
     session: sometimes(weights.sessions, nothing, Generator.int(0, 1)),
     vocabulary: sometimes(weights.vocabularies, Arbitrary.Constant(0), Generator.int(1, 2)),
     lease: sometimes(weights.leases, nothing, lease),
@@ -227,6 +241,8 @@ export const spoilt: Arbitrary.Arbitrary<Spoilt> = Arbitrary.all({
     "eventAfterEnd",
     "oversize",
     "expectedSeq",
+    "expectedGeneration",
+    "generationAlone",
     "epoch",
     "number",
     "producerId",

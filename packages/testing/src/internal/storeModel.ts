@@ -91,11 +91,13 @@ const faultsOfLease = (lease: LeaseRequest): ReadonlyArray<Refusal> => {
 
 /** All that is wrong with a request, whatever the store holds. */
 const faultsOf = (request: AppendRequest, bounds: Bounds): ReadonlyArray<Refusal> => {
-  const { events, expectedSeq, lease, producer, runId } = request
+  const { events, expectedGeneration, expectedSeq, lease, producer, runId } = request
   const faults: Array<Refusal> = lease === undefined ? [] : [...faultsOfLease(lease)]
   if (events.length === 0 || events.length > bounds.maxAppendEvents) faults.push(invalid)
   if (events.slice(0, -1).some((event) => event.endsRun !== undefined)) faults.push(invalid)
   if (expectedSeq !== undefined && !isInteger(expectedSeq, 0)) faults.push(invalid)
+  if (expectedGeneration !== undefined && expectedSeq === undefined) faults.push(invalid)
+  if (expectedGeneration !== undefined && !/^[a-z0-9]{8}$/.test(expectedGeneration)) faults.push(invalid)
   if (
     producer !== undefined &&
     (producer.id === "" || !isInteger(producer.epoch, 1) || !isInteger(producer.number, 1))
@@ -117,12 +119,25 @@ const ended = (run: Run): Refusal => ({
   ending: run.ending,
 })
 
-const seqConflict = (run: Run | undefined, runId: RunId, expectedSeq: number): Refusal => ({
+const seqConflict = (
+  run: Run | undefined,
+  { expectedGeneration, expectedSeq, runId }: Pick<AppendRequest, "runId" | "expectedSeq" | "expectedGeneration">,
+): Refusal => ({
   _tag: "SeqConflict",
   runId,
   expectedSeq,
+  expectedGeneration,
   headSeq: lastSeq(run),
+  generation: run?.generation,
 })
+
+/** Whether the run's head is what was expected of it, if anything was. */
+const isAtHead = (
+  run: Run | undefined,
+  { expectedGeneration, expectedSeq }: Pick<AppendRequest, "expectedSeq" | "expectedGeneration">,
+): boolean =>
+  (expectedSeq === undefined || expectedSeq === lastSeq(run)) &&
+  (expectedGeneration === undefined || expectedGeneration === run?.generation)
 
 /** The run after writing events, at `now`. */
 const write = (run: Run, events: ReadonlyArray<EncodedEvent>, now: number, rules: Rules): Appended => {
@@ -195,7 +210,7 @@ export const append = (
   now: number,
   rules: Rules,
 ): Refused | Appended | Unknowable => {
-  const { expectedSeq, lease, producer, runId, sessionId, vocabulary } = request
+  const { lease, producer, runId, sessionId, vocabulary } = request
   const faults = faultsOf(request, rules.bounds)
   if (faults.length > 0) return refused(...faults)
   const known = producer && run?.producers.get(producer.id)
@@ -216,7 +231,7 @@ export const append = (
   if (producer && producer.number !== expectedNumber) {
     return refused({ _tag: "ProducerGap", ...by, number: producer.number, expectedNumber })
   }
-  if (expectedSeq !== undefined && expectedSeq !== lastSeq(run)) return refused(seqConflict(run, runId, expectedSeq))
+  if (!isAtHead(run, request)) return refused(seqConflict(run, request))
   if (run && sessionId !== undefined && sessionId !== run.sessionId) {
     return refused({ _tag: "SessionConflict", runId, given: sessionId, stored: run.sessionId })
   }
@@ -254,7 +269,7 @@ export const appendWill = (
   const reasons: Array<Refusal> = []
   if (expected.leaseVersion !== run.lease.version) reasons.push(conflict("renewed"))
   if (run.lease.expiresAt > now) reasons.push(conflict("notExpired"))
-  if (expected.expectedSeq !== lastSeq(run)) reasons.push(seqConflict(run, runId, expected.expectedSeq))
+  if (!isAtHead(run, expected)) reasons.push(seqConflict(run, { runId, expectedSeq: expected.expectedSeq }))
   if (run.lease.will === undefined) reasons.push(conflict("noWill"))
   return reasons.length > 0 ? refused(...reasons) : write(run, [run.lease.will!], now, rules)
 }

@@ -201,6 +201,9 @@ export const append = Effect.fnUntraced(function* (world: World, request: Append
   } else {
     if (expected._tag === "Refused") {
       for (const { _tag } of expected.anyOf) world.reach(_tag)
+      const { expectedGeneration, expectedSeq } = request
+      const isOther = expectedSeq === StoreModel.lastSeq(before) && expectedGeneration !== before?.generation
+      if (isOther && before !== undefined && expectedGeneration !== undefined) world.reach("a run begun anew")
       yield* refusedAs(what, actual, expected.anyOf)
     } else if (Result.isFailure(actual) && actual.failure._tag !== "ProducerMismatch") {
       return yield* Law.broken(`${what} is ${Formatter.format(actual.failure)}`)
@@ -245,10 +248,39 @@ const producerOf = (known: StoreModel.Producer | undefined, command: NonNullable
   }
 }
 
+/** A generation that isn't the run's: the one before, if there was one. */
+const staleGeneration = (world: World, runId: RunId): string => world.pastGenerations.get(runId)?.at(-1) ?? "00000000"
+
+const expectedOf = (
+  world: World,
+  runId: RunId,
+  expected: StoreHistory.Append["expected"],
+): Pick<AppendRequest, "expectedSeq" | "expectedGeneration"> => {
+  const run = world.runs.get(runId)
+  const head = StoreModel.lastSeq(run)
+  const behind = Math.max(0, head - 1)
+  const expectedGeneration = run?.generation ?? staleGeneration(world, runId)
+  switch (expected) {
+    case "no":
+      return {}
+    case "head":
+      return { expectedSeq: head }
+    case "behind":
+      return { expectedSeq: behind }
+    case "ahead":
+      return { expectedSeq: head + 3 }
+    case "guarded":
+      return { expectedSeq: head, expectedGeneration }
+    case "guardedBehind":
+      return { expectedSeq: behind, expectedGeneration }
+    case "stale":
+      return { expectedSeq: head, expectedGeneration: staleGeneration(world, runId) }
+  }
+}
+
 const requestOf = (world: World, command: StoreHistory.Append): AppendRequest => {
   const runId = runIdOf(command.run)
   const run = world.runs.get(runId)
-  const head = StoreModel.lastSeq(run)
   const id = command.producer && producerIds[command.producer.id]!
   const known = id === undefined ? undefined : run?.producers.get(id)
   const ends = command.ends === "no" ? undefined : command.ends
@@ -257,14 +289,13 @@ const requestOf = (world: World, command: StoreHistory.Append): AppendRequest =>
       nextEvent(world, shape, index === command.events.length - 1 ? ends : undefined),
     )
   const isNext = command.producer === undefined || command.producer.turn === "next" || known === undefined
-  const expectedSeq = { no: undefined, head, behind: Math.max(0, head - 1), ahead: head + 3 }[command.expected]
   const sessionId = command.session === undefined ? undefined : sessionIds[command.session]!
   return {
     runId,
     vocabulary: vocabularies[command.vocabulary]!,
     events: isNext ? fresh() : changed(world, known.lastRequest.events, command.producer.turn),
     ...(command.producer === undefined ? undefined : { producer: producerOf(known, command.producer) }),
-    ...(expectedSeq === undefined ? undefined : { expectedSeq }),
+    ...expectedOf(world, runId, command.expected),
     ...(sessionId === undefined ? undefined : { sessionId }),
     ...(command.lease === undefined ? undefined : { lease: leaseOf(world, command.lease) }),
   }
@@ -298,6 +329,10 @@ const spoiltRequestOf = (world: World, { fault, run }: StoreHistory.Spoilt): App
       return { ...plain, events: [next(), oversize(next())] }
     case "expectedSeq":
       return { ...plain, expectedSeq: -1 }
+    case "expectedGeneration":
+      return { ...plain, expectedSeq: 0, expectedGeneration: "" }
+    case "generationAlone":
+      return { ...plain, expectedGeneration: "00000000" }
     case "epoch":
       return { ...plain, producer: { id: producerIds[0]!, epoch: 0, number: 1 } }
     case "number":
@@ -334,7 +369,6 @@ const cursorOf = (world: World, command: StoreHistory.Read): Cursor.RunCursor | 
   const head = StoreModel.lastSeq(run)
   const seq = Math.floor((head * command.place) / 8)
   const generation = run?.generation ?? "zzzzzzzz"
-  const past = world.pastGenerations.get(runId) ?? []
   switch (command.cursor) {
     case "none":
       return undefined
@@ -349,7 +383,7 @@ const cursorOf = (world: World, command: StoreHistory.Read): Cursor.RunCursor | 
     case "guardedAhead":
       return Cursor.run(head + 1 + command.place, generation)
     case "stale":
-      return Cursor.run(seq, past[past.length - 1] ?? "00000000")
+      return Cursor.run(seq, staleGeneration(world, runId))
     case "garbage":
       return garbage[(command.place + head) % garbage.length]
   }
