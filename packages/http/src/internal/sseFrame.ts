@@ -70,8 +70,8 @@ export const replayPieces = (events: ReadonlyArray<RunEvent>): Pieces => piecesO
 /**
  * The frames of live events.
  *
- * Readers that follow a run get the same envelopes, mostly in the same slices: a slice's bytes are made once, and each
- * envelope's frame once for those that are elsewhere. Both go with the envelopes.
+ * Readers that follow a run get the same envelopes, mostly in the same slices: the bytes of a slice without a hole are made
+ * once, and each envelope's frame once for those that are elsewhere. Both go with the envelopes.
  */
 export class LiveFrames {
   readonly #slices = new WeakMap<EncodedEnvelope, Slice>()
@@ -88,6 +88,9 @@ export class LiveFrames {
   }
 
   pieces(events: ReadonlyArray<RunEvent>): Pieces {
+    // Filters may leave readers slices with the same ends and other events between them.
+    const first = events[0]!.envelope.seq
+    if (events[events.length - 1]!.envelope.seq - first !== events.length - 1) return piecesOf(events, this.#frame)
     let length = 0
     for (const { envelope, merged } of events) {
       length += envelope.event.length
