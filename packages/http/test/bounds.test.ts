@@ -8,6 +8,8 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as RateLimiter from "effect/persistence/RateLimiter"
+import { subscribe, unsubscribe } from "node:diagnostics_channel"
+import type { ServerResponse } from "node:http"
 import { connect, type Socket } from "node:net"
 import { Streams } from "../src/Streams.ts"
 import { completed, delta, problemOf, serve, type Served, started } from "./serving.ts"
@@ -165,6 +167,17 @@ const stuck = (server: Served, query = "") =>
     (socket) => socket.pause(),
   )
 
+/** The responses of this process's servers, from now on. */
+const responsesServed = Effect.acquireRelease(
+  Effect.sync(() => {
+    const responses: Array<ServerResponse> = []
+    const onStart = (message: unknown) => responses.push((message as { readonly response: ServerResponse }).response)
+    subscribe("http.server.request.start", onStart)
+    return { responses, onStart }
+  }),
+  ({ onStart }) => Effect.sync(() => unsubscribe("http.server.request.start", onStart)),
+).pipe(Effect.map(({ responses }) => responses))
+
 describe("a reader that takes nothing", () => {
   it.live("is closed after a while, lossless or with a policy, and holds up no other", () =>
     Effect.gen(function* () {
@@ -187,6 +200,30 @@ describe("a reader that takes nothing", () => {
       yield* quick.closed
       assert.strictEqual(quick.seqs.length, 202)
       assert.strictEqual(quick.control("end").length, 1)
+    }),
+  )
+
+  it.live("far behind has a page at most waiting in this process", () =>
+    Effect.gen(function* () {
+      const responses = yield* responsesServed
+      const server = yield* serve()
+      // More than the buffers of the system take.
+      const text = "x".repeat(100_000)
+      yield* server.append(runId, [started])
+      for (let round = 0; round < 20; round++) {
+        yield* server.append(
+          runId,
+          Array.from({ length: 10 }, () => delta(text)),
+        )
+      }
+      yield* server.append(runId, [completed])
+      yield* stuck(server)
+      yield* eventually(() => Effect.sync(() => responses.some(({ writableNeedDrain }) => writableNeedDrain)))
+      // As long as a reader takes for all of it, the stuck one has the time to be sent too much.
+      assert.include((yield* server.ask(path, { headers: sse })).body, "event: end")
+      const waiting = responses.map(({ writableLength }) => writableLength)
+      assert.isAbove(Math.max(...waiting), 0, "the stuck reader was sent everything")
+      assert.isBelow(Math.max(...waiting), 512 * 1024)
     }),
   )
 
