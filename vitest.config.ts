@@ -1,4 +1,10 @@
+import process from "node:process"
+import { fileURLToPath } from "node:url"
 import { defineConfig } from "vitest/config"
+
+// Inherited by vitest's workers and by the processes that tests start, a thousand of them: what they import is compiled
+// once instead of at every start, which is half of what a start costs.
+process.env["NODE_COMPILE_CACHE"] ??= fileURLToPath(new URL("node_modules/.cache/compiled", import.meta.url))
 
 export default defineConfig({
   test: {

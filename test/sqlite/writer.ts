@@ -12,6 +12,7 @@ import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { writeSync } from "node:fs"
+import { flushCompileCache } from "node:module"
 
 const [filename, run, epochText] = process.argv.slice(2) as [string, string, string]
 const runId = run as RunId
@@ -47,5 +48,8 @@ const layer = SqlEventStore.layer().pipe(
   Layer.provide(SqliteClient.layer({ filename })),
   Layer.provideMerge(SecureRandom.layerWebCrypto),
 )
+
+// A process that ends by a kill leaves its successors nothing it compiled, unless it does so before.
+flushCompileCache()
 
 await Effect.runPromise(Effect.provide(appends, layer))
