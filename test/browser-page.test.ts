@@ -91,7 +91,9 @@ describe("the page", () => {
       `\u001b[38;2;1;2;3;background:url(http://example.invalid/x)m styled`,
       `<style>body{background:url(http://example.invalid/y)}</style>`,
       `{{constructor.constructor("globalThis.hacked=6")()}}`,
+      `שלום \u202egnp.exe`,
     ]
+    const turned = hostile.at(-1)!
     await append(base, "hostile", [
       { _tag: "RunStarted", name: hostile[0], input: { __proto__: null, constructor: hostile[1] } },
       { _tag: "ModelStarted", messageId: "__proto__", model: hostile[1] },
@@ -100,7 +102,12 @@ describe("the page", () => {
       { _tag: "ToolCallCompleted", toolCallId: "constructor", name: hostile[0], arguments: { command: hostile[2] } },
       { _tag: "Custom", name: hostile[2], data: hostile },
       { _tag: "SubagentStarted", subagentId: "s", task: hostile[3], runId: "a:b" },
-      { _tag: "RunFailed", error: { message: hostile[0] }, reason: hostile[1] },
+      { _tag: "RunStarted", name: turned },
+      { _tag: "ModelStarted", messageId: turned, model: turned },
+      { _tag: "ReasoningDelta", messageId: turned, text: turned },
+      { _tag: "ToolCallCompleted", toolCallId: turned, name: turned, arguments: { command: turned } },
+      { _tag: "Custom", name: turned, data: turned },
+      { _tag: "RunFailed", error: { message: `${hostile[0]} ${turned}` }, reason: hostile[1] },
     ])
     await page.setViewportSize({ width: 1280, height: 4000 })
     await page.goto(`${base}#run=hostile`)
@@ -116,6 +123,23 @@ describe("the page", () => {
       ["#", "#run=a%3Ab"],
     )
     assert.isUndefined(await page.evaluate(() => (globalThis as { hacked?: unknown }).hacked))
+    // Nothing turns letters around, and a text that runs the other way moves nothing beside it.
+    const marked = turned.replace("\u202e", "U+202E")
+    assert.strictEqual(await page.getByRole("heading", { level: 1 }).textContent(), marked)
+    assert.strictEqual(await page.title(), `Failed · \u2068${marked}\u2069 · Throughline`)
+    const { everything, loose } = await page.evaluate(() => {
+      const found: Array<string> = []
+      const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT)
+      for (let node = texts.nextNode(); node !== null; node = texts.nextNode()) {
+        if (!/[\u0590-\u05ff]/.test(node.textContent!)) continue
+        const own = node.parentElement!.closest("bdi, .row.text p, code, pre, .prose")
+        if (own === null || !/isolate|plaintext/.test(getComputedStyle(own).unicodeBidi)) found.push(node.textContent!)
+      }
+      return { everything: document.documentElement.outerHTML, loose: found }
+    })
+    assert.notMatch(everything.replace(/<title>.*?<\/title>/, ""), /[\u202a-\u202e\u2066-\u2069]/)
+    assert.deepStrictEqual(loose, [])
+    assert.isAbove(everything.split("U+202E").length, 10)
     assert.deepStrictEqual(faults, [])
 
     // What the header forbids is forbidden: the page itself could not do it either.

@@ -5,7 +5,8 @@ import * as AgentEvents from "@throughline/core/AgentEvents"
 import * as Generator from "@throughline/testing/Generator"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Schema from "effect/Schema"
-import { plainText, spans } from "../page/src/ansi.ts"
+import { draw, plainText } from "../page/src/ansi.ts"
+import { named, pieces } from "../page/src/controls.ts"
 import { Finder } from "../page/src/Finder.ts"
 import { Heights } from "../page/src/Heights.ts"
 import { type Row, searchable } from "../page/src/Row.ts"
@@ -122,6 +123,10 @@ describe("a line of a terminal", () => {
     "\u001b[",
     "\u0000",
     "\u009b",
+    "\u009b32m",
+    "\u009d0;title\u009c",
+    "\u0090",
+    "\u001b[?25l",
     "<b>",
   )
 
@@ -129,18 +134,18 @@ describe("a line of a terminal", () => {
     "is the same text with its colours as without, and no control character is left in either",
     { line: Arbitrary.map(Arbitrary.array(parts, { maxLength: 12 }), (all) => all.join("")) },
     ({ line }) => {
-      const text = spans(line)
-        .map((span) => span.text)
-        .join("")
+      const { isCut, spans } = draw(line, 1000)
+      const text = spans.map((span) => span.text).join("")
+      assert.isFalse(isCut)
       assert.strictEqual(text, plainText(line))
       // oxlint-disable-next-line no-control-regex -- control characters are what it is about
-      assert.notMatch(text, /[\u0000-\u0008\u000b-\u001f\u007f]/)
+      assert.notMatch(text, /[\u0000-\u0008\u000b-\u001f\u007f-\u009f]/)
     },
   )
 
   it("has the sixteen colours by class, others as three numbers, and what was written over is gone", () => {
     assert.deepStrictEqual(
-      spans("0%\r50%\r\u001b[1;32mdone\u001b[0m in \u001b[38;5;208m2 s\u001b[39m\r").map(
+      draw("0%\r50%\r\u001b[1;32mdone\u001b[0m in \u001b[38;5;208m2 s\u001b[39m\r", 100).spans.map(
         ({ classes, color, text }) => [text, classes, color] as const,
       ),
       [
@@ -149,6 +154,48 @@ describe("a line of a terminal", () => {
         ["2 s", "", "rgb(255 135 0)"],
       ],
     )
+  })
+
+  it("takes a control sequence of one character for what it is, and a private one for nothing to show", () => {
+    assert.deepStrictEqual(
+      draw("\u009b31mred\u009b0m\u001b[?25l\u001b[>4;1m plain\u009d rest", 100).spans.map(
+        ({ classes, text }) => [text, classes] as const,
+      ),
+      [
+        ["red", "fg1"],
+        [" plain", ""],
+        [" rest", ""],
+      ],
+    )
+  })
+
+  it("is drawn by what is to be seen of it, however much it says to the terminal before", () => {
+    const text = (line: string) => {
+      const { isCut, spans } = draw(line, 20)
+      return [spans.map((span) => span.text).join(""), isCut]
+    }
+    const escapes = "\u001b[1m\u001b[31m".repeat(50)
+    assert.deepStrictEqual(text(`${escapes}Error: no space`), ["Error: no space", false])
+    assert.deepStrictEqual(text(`${escapes}${"é".repeat(12)}\u001b[0m${"e".repeat(12)}`), [
+      `${"é".repeat(12)}eeeeeeee`,
+      true,
+    ])
+    assert.deepStrictEqual(text(escapes.repeat(100)), ["", true])
+  })
+})
+
+describe("what a run says", () => {
+  it("hides no character that turns its letters around, and turns none", () => {
+    assert.strictEqual(named("x \u202egnp.exe"), "x U+202Egnp.exe")
+    assert.deepStrictEqual(pieces("\u2066a\u200bb\u2069"), ["", "U+2066", "a", "U+200B", "b", "U+2069", ""])
+    assert.deepStrictEqual(pieces("boom\u202egnp", "prose"), ["boom", "U+202E", "gnp"])
+  })
+
+  it("keeps what people write: texts from right to left with their marks, joined letters and signs", () => {
+    for (const text of ["שלום עולם\u200e!", "می\u200cخواهم", "👩\u200d🚀", "été"]) {
+      assert.deepStrictEqual(pieces(text, "prose"), [text])
+    }
+    for (const text of ["שלום", "می\u200cخواهم", "👩\u200d🚀"]) assert.deepStrictEqual(pieces(text), [text])
   })
 })
 

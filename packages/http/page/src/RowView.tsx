@@ -1,9 +1,11 @@
 /** A row as it is drawn. Whatever came from the run is text: no markup of it is ever read. */
 import { Component, type ComponentChildren } from "preact"
 import { linkTo } from "./address.ts"
-import { spans } from "./ansi.ts"
+import { draw } from "./ansi.ts"
+import { named, type Reading } from "./controls.ts"
 import { oneLine, shown } from "./fields.ts"
 import type { LineRow, NoteRow, Openable, ReasoningRow, Row, ToolRow } from "./Row.ts"
+import { Marked, Said } from "./Said.tsx"
 import { clock, duration } from "./time.ts"
 
 export interface Props {
@@ -23,9 +25,9 @@ const drawn = 50_000
 /** The most of a line that is drawn before it is opened. */
 const drawnLine = 1000
 
-const Long = ({ text }: { readonly text: string }) => (
+const Long = ({ reading, text }: { readonly text: string; readonly reading?: Reading }) => (
   <>
-    {text.slice(0, drawn)}
+    <Marked text={text.slice(0, drawn)} reading={reading} />
     {text.length > drawn && (
       <span class="more">{`\n… ${(text.length - drawn).toLocaleString("en")} more characters`}</span>
     )}
@@ -54,8 +56,7 @@ const Line = ({
   onToggle,
   row,
 }: { readonly row: LineRow & Openable } & Pick<Props, "isFirst" | "onToggle">) => {
-  const isLong = row.text.length > drawnLine
-  const text = isLong ? row.text.slice(0, row.isOpen ? drawn : drawnLine) : row.text
+  const { isCut, spans } = draw(row.text, row.isOpen ? drawn : drawnLine)
   return (
     <div>
       <span class="seq" aria-hidden="true">
@@ -63,18 +64,19 @@ const Line = ({
       </span>
       <code>
         {row.isError && isFirst && <span class="unseen">error output: </span>}
-        {spans(text).map(({ background, classes, color, text: part }, index) =>
+        {spans.map(({ background, classes, color, text }, index) =>
           classes === "" && color === undefined && background === undefined ? (
-            part
+            <Marked key={index} text={text} />
           ) : (
             <span key={index} class={classes} style={{ color, backgroundColor: background }}>
-              {part}
+              <Marked text={text} />
             </span>
           ),
         )}
-        {isLong && (
+        {isCut && row.isOpen && <span class="more"> … the rest is in the store</span>}
+        {(isCut || row.isOpen) && (
           <button type="button" class="link" aria-expanded={row.isOpen} onClick={() => onToggle(row)}>
-            {row.isOpen ? "less" : `all ${row.text.length.toLocaleString("en")} characters`}
+            {row.isOpen ? "less" : "more of this line"}
           </button>
         )}
       </code>
@@ -105,8 +107,12 @@ const Tool = ({ onToggle, row }: { readonly row: ToolRow & Openable; readonly on
     onToggle={onToggle}
     head={
       <>
-        <span class="name">{row.name || "tool"}</span>
-        <span class="brief">{oneLine(row.input)}</span>
+        <span class="name">
+          <Said text={row.name || "tool"} />
+        </span>
+        <span class="brief">
+          <Said text={oneLine(row.input)} />
+        </span>
         <span class={`phase ${row.phase}`}>
           {phases[row.phase]}
           {row.ms === undefined ? "" : ` · ${duration(row.ms)}`}
@@ -134,12 +140,14 @@ const Reasoning = ({
     head={
       <>
         <span class="label">Reasoning</span>
-        <span class="brief">{oneLine(row.text)}</span>
+        <span class="brief">
+          <Said text={oneLine(row.text)} />
+        </span>
       </>
     }
   >
     <div class="prose">
-      <Long text={row.text} />
+      <Long text={row.text} reading="prose" />
     </div>
   </Fold>
 )
@@ -147,14 +155,18 @@ const Reasoning = ({
 const Note = ({ onToggle, row }: { readonly row: NoteRow & Openable; readonly onToggle: Props["onToggle"] }) => {
   const head = (
     <>
-      <span class="label">{row.label}</span>
-      <span class="brief">{row.text}</span>
+      <span class="label">
+        <Said text={row.label} />
+      </span>
+      <span class="brief">
+        <Said text={row.text} />
+      </span>
     </>
   )
   if (row.detail !== undefined) {
     return (
       <Fold row={row} onToggle={onToggle} head={head}>
-        <pre tabIndex={0} aria-label={row.label}>
+        <pre tabIndex={0} aria-label={named(row.label)}>
           <Long text={shown(row.detail)} />
         </pre>
       </Fold>
@@ -177,12 +189,22 @@ const content = ({ isFirst, onToggle, row }: Props): ComponentChildren => {
     case "heading":
       return (
         <>
-          <h2>{row.label}</h2>
-          <span class="meta">{[row.model, row.usage].filter(Boolean).join(" · ")}</span>
+          <h2>
+            <Said text={row.label} />
+          </h2>
+          <span class="meta">
+            {row.model !== undefined && row.model !== "" && <Said text={row.model} />}
+            {row.model !== undefined && row.model !== "" && row.usage !== "" && " · "}
+            {row.usage}
+          </span>
         </>
       )
     case "text":
-      return <p>{row.text.replace(/\n+$/, "")}</p>
+      return (
+        <p>
+          <Marked text={row.text.replace(/\n+$/, "")} reading="prose" />
+        </p>
+      )
     case "reasoning":
       return <Reasoning row={row} onToggle={onToggle} />
     case "tool":
@@ -195,7 +217,11 @@ const content = ({ isFirst, onToggle, row }: Props): ComponentChildren => {
       return (
         <p>
           <strong>{endings[row.status]}</strong>
-          {row.text !== "" && <span class="brief">{row.text}</span>}
+          {row.text !== "" && (
+            <span class="brief">
+              <Said text={row.text} />
+            </span>
+          )}
         </p>
       )
   }

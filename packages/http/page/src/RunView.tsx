@@ -1,9 +1,11 @@
 /** One run: what it is, how it stands, and its rows. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks"
 import type { Place } from "./address.ts"
+import { named } from "./controls.ts"
 import { Finder } from "./Finder.ts"
 import { Rows } from "./Rows.tsx"
 import { RunReader } from "./RunReader.ts"
+import { Said } from "./Said.tsx"
 import { StateLine, stateOf } from "./StateLine.tsx"
 import { between, clock } from "./time.ts"
 import { useChanges } from "./useChanges.ts"
@@ -64,7 +66,8 @@ export const RunView = ({ isAlone, place }: { readonly place: Place; readonly is
   const state = stateOf(reader)
 
   useEffect(() => {
-    document.title = `${state.word === "" ? "" : `${state.word} · `}${name} · Throughline`
+    // Whatever direction the name has is kept to it.
+    document.title = `${state.word === "" ? "" : `${state.word} · `}\u2068${named(name)}\u2069 · Throughline`
     return () => {
       document.title = "Throughline"
     }
@@ -82,10 +85,14 @@ export const RunView = ({ isAlone, place }: { readonly place: Place; readonly is
           </a>
         )}
         <h1 ref={title} tabIndex={-1}>
-          {name}
+          <Said text={name} />
         </h1>
         <p class="meta">
-          {name === place.run ? "" : <span class="id">{place.run}</span>}
+          {name !== place.run && place.run !== undefined && (
+            <span class="id">
+              <Said text={place.run} />
+            </span>
+          )}
           <span>{count(transcript.events, "event")}</span>
           {startedAt !== undefined && <span>started {clock(startedAt)}</span>}
           {startedAt !== undefined && lastAt !== undefined && <span>{between(startedAt, lastAt)}</span>}
@@ -109,7 +116,7 @@ export const RunView = ({ isAlone, place }: { readonly place: Place; readonly is
       {transcript.rows.length > 0 && (
         <Rows
           key={tries}
-          label={`Events of ${name}`}
+          label={`Events of ${named(name)}`}
           rows={transcript.rows}
           only={finder?.found}
           finding={finder}

@@ -1,6 +1,7 @@
 /** The list of runs, last started first. */
 import { linkTo } from "./address.ts"
 import type { Head, RunList } from "./RunList.ts"
+import { Said } from "./Said.tsx"
 import { ago } from "./time.ts"
 
 const words = { running: "Running", completed: "Completed", failed: "Failed", cancelled: "Cancelled" } as const
@@ -9,12 +10,18 @@ const Item = ({ head, isCurrent, now }: { readonly head: Head; readonly isCurren
   <li>
     <a href={linkTo(head.runId)} aria-current={isCurrent ? "page" : undefined}>
       <span class={`dot ${head.status}`} aria-hidden="true" />
-      <span class="id">{head.runId}</span>
+      <span class="id">
+        <Said text={head.runId} />
+      </span>
       <span class="about">
         {words[head.status]} · {head.lastSeq.toLocaleString("en")} {head.lastSeq === 1 ? "event" : "events"}
         {head.startedAt === undefined ? "" : ` · ${ago(head.startedAt, now)}`}
       </span>
-      {head.sessionId !== undefined && <span class="about">in {head.sessionId}</span>}
+      {head.sessionId !== undefined && (
+        <span class="about">
+          in <Said text={head.sessionId} />
+        </span>
+      )}
     </a>
   </li>
 )

@@ -1,6 +1,7 @@
 /** How the run stands, and the connection to it. */
 import { useEffect, useState } from "preact/hooks"
 import type { RunReader } from "./RunReader.ts"
+import { Said } from "./Said.tsx"
 
 export interface State {
   /** A class of the style sheet. */
@@ -75,7 +76,11 @@ export const StateLine = (props: {
     <div class={`state ${state.tone}`}>
       <span class={`dot ${state.tone}`} aria-hidden="true" />
       <strong role="status">{state.text}</strong>
-      {state.detail !== "" && <span class="detail">{state.detail}</span>}
+      {state.detail !== "" && (
+        <span class="detail">
+          <Said text={state.detail} />
+        </span>
+      )}
       {isCatchingUp && (
         <progress aria-label="Read so far" value={transcript.lastSeq} max={head}>
           {transcript.lastSeq} of {head}

@@ -29,10 +29,13 @@ const plain = (): Style => ({
   background: undefined,
 })
 
-/** Control sequences (CSI), operating system commands (OSC), other escapes, and control characters but the tab. */
+/**
+ * Control sequences (CSI), operating system commands (OSC), other escapes, and control characters but the tab; those of one
+ * character (C1) too. A text that was decoded wrongly is full of C1, so that one of them never takes the rest of a line.
+ */
 const control =
   // oxlint-disable-next-line no-control-regex -- control characters are what it is for
-  /\x1b\[([0-9;:]*)[ -/]*([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\|$)|\x1b[ -/]*[0-~]?|[\x00-\x08\x0b-\x1f\x7f]/g
+  /(?:\x1b\[|\x9b)([0-?]*)[ -/]*([@-~])|\x1b\][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c|$)|\x9d[^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)|\x1b[ -/]*[0-~]?|[\x00-\x08\x0b-\x1f\x7f-\x9f]/g
 
 /** What overwrote itself on one line of a terminal, such as a progress bar, is what was written last. */
 const lastWritten = (line: string): string => {
@@ -45,7 +48,7 @@ const lastWritten = (line: string): string => {
 export const plainText = (line: string): string => {
   const text = lastWritten(line)
   // oxlint-disable-next-line no-control-regex -- control characters are what it is for
-  return /[\x00-\x1f\x7f]/.test(text) ? text.replace(control, "") : text
+  return /[\x00-\x1f\x7f-\x9f]/.test(text) ? text.replace(control, "") : text
 }
 
 const levels = [0, 95, 135, 175, 215, 255]
@@ -115,17 +118,38 @@ const spanOf = (text: string, style: Style): Span => {
   }
 }
 
-/** A line in pieces of one style each. */
-export const spans = (line: string): ReadonlyArray<Span> => {
+/** A line, or its beginning, as it is drawn. */
+export interface Drawn {
+  /** In pieces of one style each. */
+  readonly spans: ReadonlyArray<Span>
+  /** The line goes on. */
+  readonly isCut: boolean
+}
+
+/** What takes no room is passed over, but not without end: so many characters for one that is drawn. */
+const passedOver = 100
+
+/** Of a line, as many characters as are to be seen; what is said to the terminal doesn't count. */
+export const draw = (line: string, most: number): Drawn => {
   const text = lastWritten(line)
-  const found: Array<Span> = []
+  const end = Math.min(text.length, most * passedOver)
+  const spans: Array<Span> = []
   let style = plain()
   let start = 0
-  for (const match of text.matchAll(control)) {
-    if (match.index > start) found.push(spanOf(text.slice(start, match.index), style))
-    if (match[2] === "m") style = apply(style, match[1]!)
+  let left = most
+  const add = (until: number) => {
+    const part = text.slice(start, Math.min(until, start + left))
+    if (part !== "") spans.push(spanOf(part, style))
+    left -= part.length
+    start += part.length
+  }
+  for (const match of text.slice(0, end).matchAll(control)) {
+    add(match.index)
+    if (start < match.index) return { spans, isCut: true }
+    // Others than these are private: they set no style.
+    if (match[2] === "m" && /^[\d;:]*$/.test(match[1]!)) style = apply(style, match[1]!)
     start = match.index + match[0].length
   }
-  if (start < text.length) found.push(spanOf(text.slice(start), style))
-  return found
+  add(end)
+  return { spans, isCut: start < text.length }
 }
