@@ -7,6 +7,7 @@
  * way. A reader that names a vocabulary gets an {@link Envelope} with the decoded event.
  */
 import * as Schema from "effect/Schema"
+import * as envelopeJson from "./internal/envelopeJson.ts"
 
 const idPattern = /^[A-Za-z0-9._:-]{1,128}$/
 const eventIdPattern = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
@@ -214,14 +215,13 @@ export interface Envelope<out E> extends Routing {
 export const schema = <S extends Schema.Constraint>(event: S) => Schema.Struct({ ...envelopeFields, event })
 
 /**
- * The envelope as one line of JSON, `event` embedded as it is stored: it is neither parsed nor printed again.
+ * The envelope as JSON, `event` embedded as it is stored: it is neither parsed nor printed again, so the text has line breaks
+ * where its appender put them between tokens.
  *
- * The inverse is {@link fromJson}.
+ * One event has one text, wherever its envelope comes from: fields are in the order of {@link EncodedEnvelope}, the keys of
+ * `correlation` sorted. The inverse is {@link fromJson}.
  */
-export const toJson = (envelope: EncodedEnvelope): string => {
-  const { event, ...routing } = envelope
-  return `${JSON.stringify(routing).slice(0, -1)},"event":${event}}`
-}
+export const toJson = (envelope: EncodedEnvelope): string => envelopeJson.toJson(envelope)
 
 const envelopeFromJson = Schema.fromJsonString(schema(Schema.Unknown))
 const decodeWire = Schema.decodeUnknownEffect(envelopeFromJson)

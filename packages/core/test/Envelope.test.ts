@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as Envelope from "@throughline/core/Envelope"
+import * as Generator from "@throughline/testing/Generator"
+import * as Arbitrary from "effect/Arbitrary"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { isDeepStrictEqual } from "node:util"
@@ -67,6 +69,67 @@ const agrees = (found: Envelope.FoundEnvelope, what: string): boolean => {
   if (same) assert.strictEqual(JSON.stringify(found), JSON.stringify(decoded.success), what)
   return same
 }
+
+/** An envelope of whatever its schema allows, and the same with its fields and its correlation's keys in other orders. */
+const sameEnvelopes = Arbitrary.map(
+  Arbitrary.all([
+    Arbitrary.schema(Envelope.EncodedEnvelope),
+    Arbitrary.schema(Schema.Json),
+    Arbitrary.schema(Schema.Record(Schema.String, Schema.String)),
+    Generator.int(0, 20),
+  ]),
+  ([given, event, correlation, turn]) => {
+    const turned = <A extends object>(value: A): A => {
+      const fields = Object.entries(value)
+      const at = fields.length === 0 ? 0 : turn % fields.length
+      return Object.fromEntries([...fields.slice(at), ...fields.slice(0, at)].toReversed()) as A
+    }
+    const envelope = { ...given, correlation, event: Envelope.EventJson.make(JSON.stringify(event)) }
+    // Some backends have what is absent as `undefined`, which the type forbids.
+    const other = { endsRun: undefined, ...turned({ ...envelope, correlation: turned(correlation) }) }
+    return [envelope, other as unknown as Envelope.EncodedEnvelope] as const
+  },
+)
+
+const sorted = (record: Readonly<Record<string, string>>) =>
+  Object.fromEntries(Object.entries(record).toSorted(([left], [right]) => (left < right ? -1 : 1)))
+
+describe("the JSON of an envelope", () => {
+  it("is one text, its fields in the order of the protocol", () => {
+    assert.strictEqual(
+      Envelope.toJson(Result.getOrThrow(decode(Object.fromEntries(Object.entries(whole).toReversed())))),
+      '{"eventId":"01890a5d-ac96-774b-bcce-0123456789ab","seq":7,"runId":"run-1","sessionId":"session:1",' +
+        '"agentId":"agent_1","provider":"p","turnId":"t","kind":"Said","delivery":"terminal","endsRun":"completed",' +
+        '"emittedAt":"2026-01-31T09:30:00.000Z","tags":["a",""],"correlation":{"":"","trace":"t1"},"schemaVersion":3,' +
+        '"event":{"text":"hello"}}',
+    )
+  })
+
+  it.prop(
+    "is the same whatever order the fields and the correlation's keys are in, and what JSON.stringify makes of them",
+    { same: sameEnvelopes },
+    ({ same: [envelope, other] }) => {
+      const text = Envelope.toJson(envelope)
+      assert.strictEqual(Envelope.toJson(other), text)
+      const { event, ...routing } = { ...envelope, correlation: sorted(envelope.correlation) }
+      const fields = Object.keys(Envelope.EncodedEnvelope.fields).filter((name) => name in routing)
+      const printed = JSON.stringify(
+        Object.fromEntries(fields.map((name) => [name, routing[name as keyof typeof routing]])),
+      )
+      assert.strictEqual(text, `${printed.slice(0, -1)},"event":${event}}`)
+    },
+    { arbitrary: { runs: 300 } },
+  )
+
+  it("is right past the texts that are remembered", () => {
+    const { event: _, ...routing } = Result.getOrThrow(decode(needed))
+    for (let index = 0; index < 3000; index++) {
+      const kind = `"kind" ${index % 1500}\n`
+      const text = Envelope.toJson({ ...routing, kind, event: Envelope.EventJson.make("{}") })
+      assert.strictEqual((JSON.parse(text) as { kind: string }).kind, kind)
+    }
+  })
+})
 
 describe("isEncoded", () => {
   it("agrees with the schema whatever is in a field, also when the fields before were right", () => {

@@ -21,6 +21,9 @@ import * as Generator from "./Generator.ts"
 import * as Law from "./Law.ts"
 import * as StoreHistory from "./internal/storeHistory.ts"
 import * as StorePlayer from "./internal/storePlayer.ts"
+import { oneText } from "./internal/storeText.ts"
+
+export { oneText }
 
 export type StoreLaw = Law.Law<EventStore, StoreOptions>
 
@@ -522,6 +525,7 @@ export const laws: ReadonlyArray<StoreLaw> = [
   concurrentAppends,
   oneWriterPerHead,
   durable,
+  oneText,
   listed,
   removedByAge,
   checksInOrder,

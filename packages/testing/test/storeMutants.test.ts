@@ -1,5 +1,5 @@
 import * as Cursor from "@throughline/core/Cursor"
-import type { EncodedEnvelope, Ending, Frame, RunId } from "@throughline/core/Envelope"
+import { type EncodedEnvelope, type Ending, EventJson, type Frame, type RunId } from "@throughline/core/Envelope"
 import { type AppendResult, EventStore, layerMemory } from "@throughline/core/EventStore"
 import * as StoreError from "@throughline/core/EventStoreError"
 import type { StoreOptions } from "@throughline/core/StoreOptions"
@@ -47,6 +47,11 @@ const mapEnvelopes =
 
 const framesOf = (envelopes: ReadonlyArray<EncodedEnvelope>): ReadonlyArray<Frame> =>
   envelopes.map((envelope) => ({ _tag: "Frame", envelope, cursor: Cursor.run(envelope.seq, "00000000") }))
+
+const printedAgain = (envelope: EncodedEnvelope): EncodedEnvelope => ({
+  ...envelope,
+  event: EventJson.make(JSON.stringify(JSON.parse(envelope.event))),
+})
 
 const mutants: ReadonlyArray<StoreMutant> = [
   mutant(
@@ -118,6 +123,10 @@ const mutants: ReadonlyArray<StoreMutant> = [
     EventStoreLaws.durable,
     mapEnvelopes((envelope) => Struct.omit(envelope, ["provider"])),
   ),
+  mutant("parses events and prints them again for its pages", EventStoreLaws.oneText, (store) => ({
+    read: (request) =>
+      Effect.map(store.read(request), (page) => ({ ...page, envelopes: page.envelopes.map(printedAgain) })),
+  })),
   mutant("lists runs first started first", EventStoreLaws.listed, (store) => ({
     // Pages of one run can't be out of order.
     runs: (request) => Effect.map(store.runs(request), (heads) => (request.limit > 2 ? heads.toReversed() : heads)),

@@ -1,6 +1,6 @@
 /** A run as a page: JSON, NDJSON, or its head alone. */
 import * as Cursor from "@throughline/core/Cursor"
-import type { RunId } from "@throughline/core/Envelope"
+import { type RunId, toJson } from "@throughline/core/Envelope"
 import type { RunHead } from "@throughline/core/RunHead"
 import * as Effect from "effect/Effect"
 import type { HttpServerRequest } from "effect/http/HttpServerRequest"
@@ -64,17 +64,17 @@ export const page = Effect.fnUntraced(function* (
   yield* known(runHead)
   const last = envelopes[envelopes.length - 1]
   const next = Cursor.run(last?.seq ?? place.seq, runHead.generation!)
-  const lines = (passes === undefined ? envelopes : envelopes.filter(passes)).map(jsonLine)
+  const passing = passes === undefined ? envelopes : envelopes.filter(passes)
   const headers = { ...headersOf(runHead, type), "run-next": next }
   if (type === "application/x-ndjson") {
-    return HttpServerResponse.text(lines.length === 0 ? "" : `${lines.join("\n")}\n`, {
+    return HttpServerResponse.text(passing.map((envelope) => `${jsonLine(envelope)}\n`).join(""), {
       headers,
       contentType: "application/x-ndjson",
     })
   }
   // Envelopes are embedded as they are stored.
   const fields = JSON.stringify({ head: headJson.toJson(runHead), next })
-  return HttpServerResponse.text(`${fields.slice(0, -1)},"events":[${lines.join(",")}]}`, {
+  return HttpServerResponse.text(`${fields.slice(0, -1)},"events":[${passing.map(toJson).join(",")}]}`, {
     headers,
     contentType: "application/json",
   })

@@ -1,7 +1,6 @@
 /** The text of frames, and their bytes made once however many clients get them. */
-import type { EncodedEnvelope, Merged } from "@throughline/core/Envelope"
+import { type EncodedEnvelope, type Merged, toJson } from "@throughline/core/Envelope"
 import type { Event } from "@throughline/core/RunItem"
-import { toJson } from "./envelopeJson.ts"
 
 /** Stored JSON has no line breaks unless its appender put them between tokens. */
 const hasLineBreaks = ({ event }: EncodedEnvelope): boolean => event.includes("\n") || event.includes("\r")
