@@ -16,6 +16,7 @@ import * as TestClock from "effect/testing/TestClock"
 import type { HttpLaw } from "./internal/httpLawsReading.ts"
 import { anyPlace, caughtUp, endArrives, filtered, refused, removed, whole } from "./internal/httpLawsReading.ts"
 import { checked, once, oneEnd, order } from "./internal/httpLawsWriting.ts"
+import { oneText } from "./internal/httpLawsText.ts"
 import { HttpUnderTest } from "./internal/httpWorld.ts"
 import * as Law from "./Law.ts"
 
@@ -28,6 +29,7 @@ export {
   HttpUnderTest,
   once,
   oneEnd,
+  oneText,
   order,
   refused,
   removed,
@@ -38,6 +40,7 @@ export type { HttpLaw }
 /** All laws of a server, in the order of the promises. */
 export const laws: ReadonlyArray<HttpLaw> = [
   order,
+  oneText,
   once,
   checked,
   oneEnd,
