@@ -37,6 +37,7 @@ import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
 import { Access } from "./Access.ts"
 import { type Bounds, defaultBounds } from "./Bounds.ts"
 import * as dispatch from "./internal/dispatch.ts"
@@ -86,7 +87,8 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     vocabularies: options.vocabularies ?? [AgentEvents.vocabulary],
     bounds,
     rooms: options.rooms ?? defaultRooms,
-    scope: yield* Effect.scope,
+    // Still open while an app that is closing answers its last requests.
+    scope: yield* Scope.fork(yield* Effect.scope),
   }
   const handle = dispatch.make({
     services,

@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import * as HttpServer from "effect/http/HttpServer"
 import type * as HttpServerError from "effect/http/HttpServerError"
 import * as Layer from "effect/Layer"
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import { type IncomingMessage, Server, type ServerOptions, type ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 import * as Problem from "./Problem.ts"
 import * as Routes from "./Routes.ts"
@@ -35,6 +35,11 @@ export interface ListenOptions {
    * its answer is. Longer than the heartbeat of the routes, which keeps idle streams.
    */
   readonly idleTimeout?: Duration.Input | undefined
+  /**
+   * How long requests that are under way have to be answered once the server shuts down, 5 s by default; what isn't one is
+   * closed at once.
+   */
+  readonly shutdownGrace?: Duration.Input | undefined
 }
 
 const defaultPort = 4096
@@ -60,28 +65,77 @@ const refuseRaw = (error: NodeJS.ErrnoException, socket: Socket): void => {
 }
 
 /**
+ * A server that waits, once it is closed, for the requests under way and for nothing else. Node's own also waits for
+ * connections that have sent no whole request, such as those that browsers open ahead; it keeps the connection of a last
+ * answer for more requests; and it cuts off answers that are still being sent.
+ */
+class PromptServer extends Server {
+  readonly #connections = new Set<Socket>()
+  readonly #responses = new Set<ServerResponse>()
+
+  constructor(options: ServerOptions) {
+    super(options)
+    this.on("connection", (socket: Socket) => {
+      if (!this.listening) {
+        socket.destroy()
+        return
+      }
+      this.#connections.add(socket)
+      socket.once("close", () => this.#connections.delete(socket))
+    })
+    const begin = (_: IncomingMessage, response: ServerResponse) => {
+      this.#responses.add(response)
+      response.once("close", () => this.#responses.delete(response))
+    }
+    this.on("request", begin)
+    this.on("checkContinue", begin)
+  }
+
+  /** Those of which nothing is asked. */
+  override closeIdleConnections(): void {
+    const asked = new Set(Array.from(this.#responses, ({ req }) => req.socket))
+    for (const socket of this.#connections) if (!asked.has(socket)) socket.destroy()
+  }
+
+  override close(callback?: (error?: Error) => void): this {
+    super.close(callback)
+    // Of requests that were sent at once, without waiting for answers, the last is waited for.
+    const last = new Map(Array.from(this.#responses, (response) => [response.req.socket, response]))
+    for (const [socket, response] of last) {
+      if (!response.headersSent) response.shouldKeepAlive = false
+      response.once("finish", () => socket.destroySoon())
+    }
+    return this
+  }
+}
+
+/**
  * Requests that come between listening and the routes wait for these: Node would leave them without an answer for ever, and
  * that is when the clients of a server that was restarted come back.
  */
 const holdEarly = (server: Server): void => {
-  const early: Array<[IncomingMessage, ServerResponse]> = []
-  const hold = (request: IncomingMessage, response: ServerResponse) => early.push([request, response])
+  const early: Array<["request" | "checkContinue", IncomingMessage, ServerResponse]> = []
+  const hold = (request: IncomingMessage, response: ServerResponse) => early.push(["request", request, response])
+  const holdContinue = (request: IncomingMessage, response: ServerResponse) =>
+    early.push(["checkContinue", request, response])
   const release = (name: string | symbol) => {
     if (name !== "request") return
     server.off("newListener", release)
     server.off("request", hold)
-    // Once the listener that is being added is there.
+    server.off("checkContinue", holdContinue)
+    // Once the listeners that are being added are there.
     queueMicrotask(() => {
-      for (const [request, response] of early.splice(0)) server.emit("request", request, response)
+      for (const [event, request, response] of early.splice(0)) server.emit(event, request, response)
     })
   }
   server.on("request", hold)
+  server.on("checkContinue", holdContinue)
   server.on("newListener", release)
 }
 
-const make = (options: ListenOptions) => (): Server => {
+const make = (options: ListenOptions): Server => {
   const headersTimeout = Duration.toMillis(Duration.fromInputUnsafe(options.headersTimeout ?? "10 seconds"))
-  const server = createServer({
+  const server = new PromptServer({
     headersTimeout,
     requestTimeout: Duration.toMillis(Duration.fromInputUnsafe(options.requestTimeout ?? "30 seconds")),
     connectionsCheckingInterval: Math.min(2000, headersTimeout),
@@ -97,15 +151,37 @@ const make = (options: ListenOptions) => (): Server => {
   return server
 }
 
+/** Takes no more connections, and returns once those that are there are gone: those that take longer than the grace, too. */
+const closed = (server: Server, grace: Duration.Input) =>
+  Effect.callback<void>((resume) => {
+    server.close(() => resume(Effect.void))
+  }).pipe(Effect.timeoutOrElse({ duration: grace, orElse: () => Effect.sync(() => server.closeAllConnections()) }))
+
 /** The server and its address. */
 export const layerListen = (
   options: ListenOptions = {},
 ): Layer.Layer<HttpServer.HttpServer, HttpServerError.ServeError> =>
-  NodeHttpServer.layerServer(make(options), {
-    port: options.port ?? defaultPort,
-    host: options.host ?? "127.0.0.1",
-    gracefulShutdownTimeout: "5 seconds",
-  })
+  Layer.effect(
+    HttpServer.HttpServer,
+    Effect.gen(function* () {
+      const server = make(options)
+      const { host = "127.0.0.1", port = defaultPort, shutdownGrace = "5 seconds" } = options
+      const { address, serve } = yield* NodeHttpServer.make(() => server, {
+        port,
+        host,
+        disablePreemptiveShutdown: true,
+      })
+      return HttpServer.make({
+        address,
+        serve: (app, middleware) =>
+          Effect.andThen(
+            middleware === undefined ? serve(app) : serve(app, middleware),
+            // Before the fibers of requests are ended, as they wait for the connections that their answers are sent on.
+            Effect.addFinalizer(() => closed(server, shutdownGrace)),
+          ),
+      })
+    }),
+  )
 
 /** The routes on a server of their own: every path is theirs. */
 export const layer = (

@@ -41,6 +41,12 @@ const said = (socket: Socket) =>
     socket.on("close", () => resume(Effect.succeed(text)))
   })
 
+/** Waits until a connection has been told something. */
+const answered = (socket: Socket) =>
+  Effect.callback<void>((resume) => {
+    socket.once("data", () => resume(Effect.void))
+  })
+
 const eventually = (holds: () => Effect.Effect<boolean>) =>
   Effect.gen(function* () {
     while (!(yield* holds())) yield* Effect.sleep("5 millis")
@@ -301,6 +307,68 @@ describe("a shutdown", () => {
       yield* eventually(() => Effect.map(server.streams.open, (open) => open === 1))
       const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
       yield* Fiber.join(closing)
+    }),
+  )
+
+  it.live("waits for requests under way, and for no other connection", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const server = yield* Scope.provide(
+        serve({ listen: { headersTimeout: "1 hour", requestTimeout: "1 hour", shutdownGrace: "1 hour" } }),
+        scope,
+      )
+      const silent = yield* raw(server, "")
+      const half = yield* raw(server, "GET /runs HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+      const kept = yield* raw(server, "GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+      yield* answered(kept)
+      const body = JSON.stringify({ event: started })
+      const posts = yield* Effect.forEach(["", "Expect: 100-continue\r\n"], (header) =>
+        raw(
+          server,
+          `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n${header}\r\n`,
+        ),
+      )
+      yield* answered(posts[1]!)
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      yield* Effect.forEach([silent, half, kept], said, { concurrency: "unbounded", discard: true })
+      const answers = yield* Effect.forEach(
+        posts,
+        (socket) => {
+          socket.write(body)
+          return said(socket)
+        },
+        { concurrency: "unbounded" },
+      )
+      for (const answer of answers) {
+        assert.match(answer, /HTTP\/1.1 200 /)
+        assert.match(answer, /\r\nConnection: close\r\n/)
+      }
+      yield* Fiber.join(closing)
+    }),
+  )
+
+  it.live("cuts off what takes longer than the grace", () =>
+    Effect.gen(function* () {
+      const responses = yield* responsesServed
+      const scope = yield* Scope.make()
+      const server = yield* Scope.provide(
+        serve({ listen: { requestTimeout: "1 hour", idleTimeout: "1 hour", shutdownGrace: "10 millis" } }),
+        scope,
+      )
+      yield* server.append(
+        runId,
+        Array.from({ length: 100 }, () => delta("x".repeat(40_000))),
+      )
+      const slow = yield* raw(
+        server,
+        `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 99\r\nExpect: 100-continue\r\n\r\n`,
+      )
+      yield* answered(slow)
+      // More than the buffers of the system take.
+      const unread = yield* raw(server, `GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`.repeat(5))
+      unread.pause()
+      yield* eventually(() => Effect.sync(() => responses.some(({ writableLength }) => writableLength > 0)))
+      yield* Effect.all([Scope.close(scope, Exit.void), said(slow)], { concurrency: "unbounded" })
     }),
   )
 
