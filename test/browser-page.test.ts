@@ -242,12 +242,26 @@ describe("the page", () => {
     const { faults, page } = await open(browserOf(context), base)
     await page.goto(base)
     const field = page.getByLabel("Token")
+    // Typed on another keyboard: no request could carry it, and nothing is kept of it.
+    await field.fill("пароль-пароль-пароль")
+    await page.keyboard.press("Enter")
+    await page.getByText("No token has “п” in it").waitFor()
+    await picture(page, "token-refused")
+    await page.evaluate(() => sessionStorage.setItem("throughline-token", "пароль-пароль-пароль"))
+    await page.reload()
     await field.fill("not-the-token-of-this-server")
     await page.keyboard.press("Enter")
     await page.getByText("The server refused this token.").waitFor()
     await field.fill(token)
+    // Nothing is said of a token before the server has.
+    const said = page.getByRole("status")
+    await page.route("**/runs?*", async (route) => {
+      await said.getByText("Asking the server.", { exact: true }).waitFor()
+      await route.continue()
+    })
     await page.getByRole("button", { name: "Show the runs" }).click()
     await page.getByRole("heading", { name: "No runs yet" }).waitFor()
+    await page.unroute("**/runs?*")
     assert.notInclude(page.url(), token)
 
     const recording = start(

@@ -109,6 +109,12 @@ describe("a transcript", () => {
   )
 })
 
+/** What is drawn of a line in room for 20 characters, and whether there is more of it. */
+const drawn = (line: string) => {
+  const { isCut, spans } = draw(line, 20)
+  return [spans.map((span) => span.text).join(""), isCut]
+}
+
 describe("a line of a terminal", () => {
   const parts = among(
     "text",
@@ -170,17 +176,13 @@ describe("a line of a terminal", () => {
   })
 
   it("is drawn by what is to be seen of it, however much it says to the terminal before", () => {
-    const text = (line: string) => {
-      const { isCut, spans } = draw(line, 20)
-      return [spans.map((span) => span.text).join(""), isCut]
-    }
     const escapes = "\u001b[1m\u001b[31m".repeat(50)
-    assert.deepStrictEqual(text(`${escapes}Error: no space`), ["Error: no space", false])
-    assert.deepStrictEqual(text(`${escapes}${"é".repeat(12)}\u001b[0m${"e".repeat(12)}`), [
+    assert.deepStrictEqual(drawn(`${escapes}Error: no space`), ["Error: no space", false])
+    assert.deepStrictEqual(drawn(`${escapes}${"é".repeat(12)}\u001b[0m${"e".repeat(12)}`), [
       `${"é".repeat(12)}eeeeeeee`,
       true,
     ])
-    assert.deepStrictEqual(text(escapes.repeat(100)), ["", true])
+    assert.deepStrictEqual(drawn(escapes.repeat(100)), ["", true])
   })
 })
 

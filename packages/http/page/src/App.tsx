@@ -35,6 +35,7 @@ const Everything = ({ place }: { readonly place: Place }) => {
   if (list.state === "unauthorized") {
     return (
       <TokenForm
+        isAsking={list.isAsking && tries > 0}
         wasRefused={tries > 0}
         onToken={(token) => {
           credential.keep(token)

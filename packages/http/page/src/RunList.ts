@@ -21,6 +21,8 @@ const interval = 2000
 export class RunList extends Changes {
   heads: ReadonlyArray<Head> = []
   hasMore = false
+  /** The server has been asked and has not answered yet. */
+  isAsking = false
   state: "loading" | "here" | "unauthorized" | "unreachable" = "loading"
   #wanted = pageSize
   #timer: ReturnType<typeof setTimeout> | undefined
@@ -47,6 +49,7 @@ export class RunList extends Changes {
     clearTimeout(this.#timer)
     this.#request?.abort()
     this.#request = new AbortController()
+    this.isAsking = true
     void this.#ask(this.#request.signal)
   }
 
@@ -72,6 +75,7 @@ export class RunList extends Changes {
       if (signal.aborted) return
       this.state = "unreachable"
     }
+    this.isAsking = false
     this.changed()
     // Without a credential nothing changes by asking again; unseen, nobody is told.
     if (this.state !== "unauthorized" && document.visibilityState === "visible") {

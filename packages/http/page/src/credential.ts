@@ -2,9 +2,17 @@
 
 const key = "throughline-token"
 
+/** What a header takes: a request that carries anything else is never sent. */
+const sendable = /^[\t\x20-\x7e\x80-\xff]+$/
+
+/** The first character that no token has, if there is one. */
+export const unusable = (given: string): string | undefined =>
+  Array.from(given).find((character) => !sendable.test(character))
+
 const stored = (): string | undefined => {
   try {
-    return sessionStorage.getItem(key) ?? undefined
+    const kept = sessionStorage.getItem(key) ?? ""
+    return sendable.test(kept) ? kept : undefined
   } catch {
     // A browser that keeps nothing for this page.
     return undefined
