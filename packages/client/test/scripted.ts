@@ -52,6 +52,7 @@ export type Rest = "closes" | "fails" | "stays"
 interface Body {
   readonly chunks: ReadonlyArray<string | Uint8Array>
   readonly rest: Rest
+  readonly status: number
 }
 
 /** An open body that a test writes to. */
@@ -64,13 +65,20 @@ export interface Log {
   readonly requests: Array<{ readonly url: URL; readonly init: RequestInit }>
   /** Bodies that the reader closed. */
   cancelled: number
+  /** Requests that nobody has ended: neither the server nor the reader. */
+  open: number
   /** Bodies that stay open, by request. */
   readonly feeds: Array<Feed>
 }
 
-export const streamed = (text: string | ReadonlyArray<string | Uint8Array>, rest: Rest = "closes") => ({
+export const streamed = (
+  text: string | ReadonlyArray<string | Uint8Array>,
+  rest: Rest = "closes",
+  status = 200,
+): Body => ({
   chunks: typeof text === "string" ? [text] : text,
   rest,
+  status,
 })
 
 /** A response without a body that goes on. */
@@ -89,42 +97,62 @@ export type Script = (after: number, request: number) => Body | Response | Error
 
 const encoder = new TextEncoder()
 
-export const serverOf = (script: Script): { readonly fetch: typeof globalThis.fetch; readonly log: Log } => {
-  const log: Log = { requests: [], cancelled: 0, feeds: [] }
+/** A server that does as the script says; its bodies end with their requests only where they heed the signal. */
+export const serverOf = (
+  script: Script,
+  { heedsSignal = true }: { readonly heedsSignal?: boolean } = {},
+): { readonly fetch: typeof globalThis.fetch; readonly log: Log } => {
+  const log: Log = { requests: [], cancelled: 0, open: 0, feeds: [] }
   const fetch = async (input: string | URL | Request, init: RequestInit = {}): Promise<Response> => {
     const url = new URL(input instanceof Request ? input.url : input)
     const index = log.requests.push({ url, init }) - 1
     const made = script(Number.parseInt(url.searchParams.get("after") ?? "0", 10), index)
     if (made instanceof Error) throw made
     if (made instanceof Response) return made
+    log.open++
+    let isOpen = true
+    const end = () => {
+      if (isOpen) log.open--
+      isOpen = false
+    }
+    const signal = heedsSignal ? init.signal : undefined
     if (made === "never answers") {
       return new Promise((_, reject) => {
-        init.signal?.addEventListener("abort", () => {
+        signal?.addEventListener("abort", () => {
           log.cancelled++
-          reject(init.signal!.reason as Error)
+          end()
+          reject(signal.reason as Error)
         })
       })
     }
-    const { chunks, rest } = made
+    const { chunks, rest, status } = made
     let next = 0
     const body = new ReadableStream<Uint8Array>({
       start: (controller) => {
-        init.signal?.addEventListener("abort", () => controller.error(init.signal!.reason))
+        signal?.addEventListener("abort", () => {
+          log.cancelled++
+          end()
+          controller.error(signal.reason)
+        })
         log.feeds[index] = { push: (text) => controller.enqueue(encoder.encode(text)) }
       },
       pull: (controller) => {
-        if (next < chunks.length) {
-          const chunk = chunks[next++]!
+        const chunk = chunks[next++]
+        if (chunk !== undefined) {
           controller.enqueue(typeof chunk === "string" ? encoder.encode(chunk) : chunk)
-        } else if (rest === "closes") controller.close()
-        else if (rest === "fails") controller.error(new TypeError("terminated"))
+          return
+        }
+        if (rest === "stays") return
+        end()
+        if (rest === "closes") controller.close()
+        else controller.error(new TypeError("terminated"))
       },
       cancel: () => {
         log.cancelled++
+        end()
       },
     })
-    init.signal?.addEventListener("abort", () => log.cancelled++)
-    return new Response(body, { headers: { "content-type": "text/event-stream" } })
+    return new Response(body, { status, headers: { "content-type": "text/event-stream" } })
   }
   return { fetch, log }
 }

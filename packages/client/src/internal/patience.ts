@@ -48,6 +48,8 @@ export const within = async <A>(promise: Promise<A>, ms: number, signal: AbortSi
   } finally {
     signal?.removeEventListener("abort", stop)
     stop()
+    // Also where the abort has failed what was waited for, or something came in the same moment.
+    signal?.throwIfAborted()
   }
 }
 

@@ -6,6 +6,7 @@
 import type { Dropped, Envelope, RunItem } from "../RunItem.ts"
 import type { Frame } from "./eventStream.ts"
 import { Lost, problemIn, refusal, Violation } from "./failure.ts"
+import type { Progress } from "./place.ts"
 
 const cursorPattern = /^(0|[1-9]\d{0,15})-([a-z0-9]{8})$/
 const startPattern = /^(0|[1-9]\d{0,15})(?:-([a-z0-9]{8}))?$/
@@ -25,7 +26,7 @@ const fieldsOf = (frame: Frame): Fields => {
   throw new Violation(`the data of ${frame.event === "" ? "an envelope" : `"${frame.event}"`} is no JSON object`)
 }
 
-export class Reading {
+export class Reading implements Progress<RunItem> {
   /** What to resume after; `undefined`: the start. Only envelopes move it. */
   cursor: string | undefined
   /** The run has ended, and everything up to its end was received. */
