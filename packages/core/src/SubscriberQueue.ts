@@ -27,6 +27,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import type * as Pull from "effect/Pull"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
@@ -162,11 +163,20 @@ type Ending<E> =
   | { readonly _tag: "Closed" }
 type Chunk = [Frame | Gap, ...Array<Frame | Gap>]
 
+interface Waiting {
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly wake: () => void
+}
+
+const settled = Promise.resolve()
+
 /** A queue between an offering source and a reader that waits. */
 class Subscriber<E> {
   readonly #queue: PolicyQueue
   #ending: Ending<E> | undefined = undefined
-  #waiting: Array<() => void> | undefined = undefined
+  #waiting: Array<Waiting> | undefined = undefined
+  /** Whether the event loop has yet to turn since a reader was woken. */
+  #isWarm = false
 
   constructor(queue: PolicyQueue) {
     this.#queue = queue
@@ -205,21 +215,34 @@ class Subscriber<E> {
     return this.#queue.ready || this.#ending !== undefined || this.#queue.detached !== undefined
   }
 
+  /**
+   * A reader that waits is woken once the source has done its work: by a microtask, so that the source isn't held up and
+   * a burst is taken as one chunk. What comes after that waits until the event loop has turned: a source that doesn't
+   * rest is read a turn at a time, and readers that offer to each other's queues don't keep the loop from turning.
+   */
   #wake(): void {
     if (!this.#ready) return
     const waiting = this.#waiting!
+    const wasWarm = this.#isWarm
     this.#waiting = undefined
-    for (const wake of waiting) wake()
+    this.#isWarm = true
+    for (const { fiber, wake } of waiting) {
+      if (!wasWarm) void settled.then(wake)
+      fiber.currentDispatcher.scheduleTask(wasWarm ? wake : this.#cool, 0)
+    }
   }
 
-  /** Woken in a turn of its own, so that the source isn't held up and a burst is taken as one chunk. */
+  readonly #cool = (): void => {
+    this.#isWarm = false
+  }
+
   readonly #wait = Effect.withFiber((fiber) =>
     Effect.callback<void>((resume) => {
       if (this.#ready) return resume(Effect.void)
-      const wake = () => fiber.currentDispatcher.scheduleTask(() => resume(Effect.void), 0)
-      ;(this.#waiting ??= []).push(wake)
+      const reader = { fiber, wake: () => resume(Effect.void) }
+      ;(this.#waiting ??= []).push(reader)
       return Effect.sync(() => {
-        this.#waiting = this.#waiting?.filter((other) => other !== wake)
+        this.#waiting = this.#waiting?.filter((other) => other !== reader)
       })
     }),
   )

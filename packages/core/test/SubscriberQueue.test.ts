@@ -48,6 +48,11 @@ const shape = (items: ReadonlyArray<Envelope.Frame | Envelope.Gap>) =>
         : `${item.envelope.seq} after ${item.notice.frames} lost`,
   )
 
+/** Once the event loop has turned. */
+const turned = Effect.callback<void>((resume) => {
+  setImmediate(() => resume(Effect.void))
+})
+
 describe("SubscriberQueue", () => {
   it.effect("what is offered to a waiting reader in one go arrives as one chunk", () =>
     Effect.gen(function* () {
@@ -56,6 +61,42 @@ describe("SubscriberQueue", () => {
       const reader = yield* Effect.forkChild(pull, { startImmediately: true })
       for (const each of texts(1, 5)) assert.isTrue(queue.offer(each))
       assert.deepStrictEqual(shape(yield* Fiber.join(reader)), [1, 2, 3, 4, 5])
+    }).pipe(Effect.scoped),
+  )
+
+  it.effect("a reader that waits has what was offered before the event loop turns", () =>
+    Effect.gen(function* () {
+      const queue = yield* SubscriberQueue.make({ capacity: 10 })
+      const pull = yield* Stream.toPull(queue.stream)
+      const order: Array<string> = []
+      const reader = yield* Effect.forkChild(
+        Effect.map(pull, () => order.push("read")),
+        { startImmediately: true },
+      )
+      const turn = yield* Effect.forkChild(
+        Effect.map(turned, () => order.push("turned")),
+        { startImmediately: true },
+      )
+      queue.offer(text(1))
+      yield* Fiber.joinAll([reader, turn])
+      assert.deepStrictEqual(order, ["read", "turned"])
+    }).pipe(Effect.scoped),
+  )
+
+  it.effect("readers that offer to each other's queues don't keep the event loop from turning", () =>
+    Effect.gen(function* () {
+      const one = yield* SubscriberQueue.make()
+      const other = yield* SubscriberQueue.make()
+      let offers = 0
+      // They stop at some time, so that the test comes to its end even if they are all that runs.
+      const answer = (from: typeof one, to: typeof one) =>
+        Stream.runForEach(from.stream, () => Effect.sync(() => ++offers < 10_000 && to.offer(text(offers))))
+      yield* Effect.forkScoped(answer(one, other), { startImmediately: true })
+      yield* Effect.forkScoped(answer(other, one), { startImmediately: true })
+      one.offer(text(0))
+      yield* turned
+      assert.isAtLeast(offers, 2)
+      assert.isBelow(offers, 10_000)
     }).pipe(Effect.scoped),
   )
 
