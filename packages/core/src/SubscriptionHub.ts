@@ -1,6 +1,7 @@
 /**
  * The read side: each event of a run once, in order, to the end, whatever the live path does.
  */
+import * as Channel from "effect/Channel"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -166,27 +167,37 @@ export const make = Effect.fnUntraced(function* (options: HubOptions = {}) {
   })
   const decoder = new RunReader.Decoder()
 
-  const reader = (runId: RunId, runOptions: AnyRunOptions, vocabulary: Vocabulary<unknown> | undefined) =>
-    Effect.map(Effect.scope, (scope) =>
-      RunReader.make(
-        {
-          runId,
-          after: runOptions.after,
-          truncated: runOptions.truncated ?? "fail",
-          vocabularyId: runOptions.vocabulary?.id,
-          vocabulary,
-          pageEvents,
-        },
-        { access, decoder, feed: Scope.provide(RcMap.get(feeds, runId), scope) },
-      ),
+  /** The pull of a new reader, whose feed is kept until the scope closes. */
+  const reader = (
+    runId: RunId,
+    runOptions: AnyRunOptions,
+    vocabulary: Vocabulary<unknown> | undefined,
+    scope: Scope.Scope,
+  ) =>
+    RunReader.make(
+      {
+        runId,
+        after: runOptions.after,
+        truncated: runOptions.truncated ?? "fail",
+        vocabularyId: runOptions.vocabulary?.id,
+        vocabulary,
+        pageEvents,
+      },
+      { access, decoder, feed: Scope.provide(RcMap.get(feeds, runId), scope) },
     )
 
   const run = (runId: RunId, runOptions: AnyRunOptions = {}) => {
     const { queue, vocabulary } = runOptions
-    if (queue === undefined) return Stream.scoped(Stream.fromPull(reader(runId, runOptions, vocabulary)))
+    if (queue === undefined) {
+      return Stream.fromChannel(
+        Channel.fromTransform((_, scope) => Effect.sync(() => reader(runId, runOptions, vocabulary, scope))),
+      )
+    }
     // What the queue drops is never decoded.
     return Stream.unwrap(
-      Effect.flatMap(reader(runId, runOptions, undefined), (pull) => RunPolicyReader.make(pull, { queue, vocabulary })),
+      Effect.flatMap(Effect.scope, (scope) =>
+        RunPolicyReader.make(reader(runId, runOptions, undefined, scope), { queue, vocabulary }),
+      ),
     )
   }
 
