@@ -18,6 +18,7 @@ import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import type * as Scope from "effect/Scope"
 import type { Bounds } from "./Bounds.ts"
+import * as Chunk from "./internal/chunk.ts"
 import { Outlet } from "./internal/outlet.ts"
 import * as sseFrame from "./internal/sseFrame.ts"
 import * as Problem from "./Problem.ts"
@@ -27,7 +28,9 @@ export type ClosingReason = "shutdown" | "slow" | "revoked"
 
 /** What a stream's source writes to. */
 export interface Sink {
-  /** Writes a chunk; returns once the socket can take more. The first write sends the head. */
+  /** Writes a chunk of frames; returns once the socket can take more. The first write sends the head. */
+  readonly chunk: (chunk: Chunk.Chunk) => Effect.Effect<void>
+  /** Writes pieces of frames as {@link Sink.chunk} does. */
   readonly write: (pieces: sseFrame.Pieces) => Effect.Effect<void>
   /** Writes a frame, and sends the head if it wasn't. */
   readonly frame: (text: string) => void
@@ -74,12 +77,19 @@ const closedBy = {
 /** Ticks that a heartbeat is divided into. */
 const ticksPerHeartbeat = 4
 
-/** A stream that is to be served: what an endpoint answers with instead of a response. */
+/** A stream that is to be served, once: what an endpoint answers with instead of a response. */
 export class Streaming {
-  readonly options: StreamOptions
+  #options: StreamOptions | undefined
 
   constructor(options: StreamOptions) {
-    this.options = options
+    this.#options = options
+  }
+
+  /** Gives up the options to who serves them: as long as a stream is open, whoever began it holds this. */
+  take(): StreamOptions {
+    const options = this.#options!
+    this.#options = undefined
+    return options
   }
 }
 
@@ -89,16 +99,16 @@ class OpenStream implements Sink {
   readonly client: string
   readonly stillAllowed: Effect.Effect<boolean>
   /** What is sent first; given up once it is. */
-  #head: { readonly headers: Readonly<Record<string, string>>; readonly retry: string } | undefined
+  #head: { readonly headers: Readonly<Record<string, string>>; readonly retry: Chunk.Chunk } | undefined
   /** Why the server closed it. */
   closing: ClosingReason | undefined = undefined
-  fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  #fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
   /** Ticks since the last write. */
   idleTicks = 0
   /** Ticks that the socket has taken nothing. */
   stalledTicks = 0
 
-  constructor(outlet: Outlet, { client, headers, stillAllowed }: StreamOptions, retry: string) {
+  constructor(outlet: Outlet, { client, headers, stillAllowed }: StreamOptions, retry: Chunk.Chunk) {
     this.outlet = outlet
     this.client = client
     this.stillAllowed = stillAllowed
@@ -111,40 +121,52 @@ class OpenStream implements Sink {
 
   frame(text: string): void {
     if (!this.outlet.isOpen) return
-    this.#start()
+    this.#begin()
     this.idleTicks = 0
-    this.outlet.write(Buffer.from(text))
+    this.outlet.write(Chunk.of(text))
   }
 
-  #start(): void {
+  #begin(): void {
     const head = this.#head
     if (head === undefined) return
     this.#head = undefined
-    this.outlet.head(head.headers)
-    this.outlet.write(Buffer.from(head.retry))
+    this.outlet.begin(head.headers, head.retry)
+  }
+
+  chunk(chunk: Chunk.Chunk): Effect.Effect<void> {
+    this.#begin()
+    this.idleTicks = 0
+    return this.outlet.write(chunk) ? Effect.void : this.#drained()
   }
 
   write(pieces: sseFrame.Pieces): Effect.Effect<void> {
-    this.#start()
+    this.#begin()
     this.idleTicks = 0
     for (let piece = pieces.take(); piece !== undefined; piece = pieces.take()) {
-      if (!this.outlet.write(piece)) {
-        return Effect.flatMap(this.outlet.drained(), () => {
-          this.stalledTicks = 0
-          return this.write(pieces)
-        })
-      }
+      if (!this.outlet.write(piece)) return Effect.flatMap(this.#drained(), () => this.write(pieces))
     }
     return Effect.void
+  }
+
+  #drained(): Effect.Effect<void> {
+    return Effect.map(this.outlet.drained(), () => {
+      this.stalledTicks = 0
+    })
   }
 
   /** Tells the client why, and ends the stream; `before` is sent first. */
   close(reason: ClosingReason, before = ""): void {
     if (this.closing !== undefined) return
     this.closing = reason
-    this.#start()
-    this.outlet.end(Buffer.from(before + sseFrame.controlFrame("closing", { reason })))
-    this.fiber?.interruptUnsafe()
+    this.#begin()
+    this.outlet.end(Chunk.of(before + sseFrame.controlFrame("closing", { reason })))
+    this.#fiber?.interruptUnsafe()
+  }
+
+  /** The fiber of its source: stopped when the stream is closed. */
+  begun(fiber: Fiber.Fiber<unknown, unknown>): void {
+    this.#fiber = fiber
+    if (this.closing !== undefined) fiber.interruptUnsafe()
   }
 }
 
@@ -179,7 +201,7 @@ export const make = Effect.fnUntraced(function* (
   const perClient = new Map<string, number>()
   const tick = Duration.toMillis(Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds")) / ticksPerHeartbeat
   const slowTicks = Math.ceil(Duration.toMillis(Duration.fromInputUnsafe(bounds.slow)) / tick)
-  const retry = sseFrame.retryFrame(Duration.toMillis(Duration.fromInputUnsafe(options.retry ?? "2 seconds")))
+  const retry = Chunk.of(sseFrame.retryFrame(Duration.toMillis(Duration.fromInputUnsafe(options.retry ?? "2 seconds"))))
   const comeBackWithin = Duration.toMillis(Duration.fromInputUnsafe(options.comeBackWithin ?? "10 seconds"))
   const closeGrace = options.closeGrace ?? "1 second"
   let draining = false
@@ -279,27 +301,30 @@ export const make = Effect.fnUntraced(function* (
     return sent
   })
 
-  const follow = (stream: OpenStream, source: StreamOptions["source"]) =>
-    Effect.forkChild(source(stream)).pipe(
-      Effect.flatMap((fiber) => {
-        stream.fiber = fiber
-        return Fiber.await(fiber)
-      }),
-      Effect.flatMap((exit) => settle(stream, exit)),
-      Effect.onExit((exit) =>
+  const follow = (stream: OpenStream, fiber: Fiber.Fiber<void, Problem.Refused>) =>
+    Effect.onExit(
+      Effect.flatMap(ended(fiber), (exit) => settle(stream, exit)),
+      (exit) =>
         // The request is interrupted when its client goes, or when the app is taken down without having been drained.
         Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
           ? tellShutdown(stream).pipe(Effect.andThen(finish(stream)), Effect.andThen(leave(stream)))
           : leave(stream),
-      ),
     )
 
-  const serve = (request: HttpServerRequest, { options: streamOptions }: Streaming) =>
+  // Each step is made in the one before: what waits as long as the stream is open then holds no more than its own.
+  const serve = (request: HttpServerRequest, streaming: Streaming) =>
     Effect.suspend(() => {
+      const streamOptions = streaming.take()
       const stream = new OpenStream(new Outlet(request), streamOptions, retry)
       const refused = enter(stream)
       if (refused !== undefined) return Effect.fail(refused)
-      return Effect.andThen(Metric.update(openStreams, streams.size), follow(stream, streamOptions.source))
+      return Metric.update(openStreams, streams.size).pipe(
+        Effect.andThen(Effect.forkChild(streamOptions.source(stream), { startImmediately: true })),
+        Effect.flatMap((fiber) => {
+          stream.begun(fiber)
+          return follow(stream, fiber)
+        }),
+      )
     })
 
   yield* Effect.addFinalizer(() => drain)
@@ -311,6 +336,12 @@ export const make = Effect.fnUntraced(function* (
     drain,
   })
 })
+
+/** Waits for a fiber, with less than `Fiber.await` needs to be told off: whoever is told too late ignores it. */
+const ended = <A, E>(fiber: Fiber.Fiber<A, E>): Effect.Effect<Exit.Exit<A, E>> =>
+  Effect.callback((resume) => {
+    fiber.addObserver((exit) => resume(Effect.succeed(exit)))
+  })
 
 /** What a source failed with; a defect is for the log. */
 const refusedBy = (cause: Cause.Cause<Problem.Refused>): Problem.Refused => {

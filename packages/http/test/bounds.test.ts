@@ -224,7 +224,7 @@ describe("a reader that takes nothing", () => {
       }
       yield* server.append(runId, [completed])
       yield* stuck(server)
-      yield* eventually(() => Effect.sync(() => responses.some(({ writableNeedDrain }) => writableNeedDrain)))
+      yield* eventually(() => Effect.sync(() => responses.some(({ socket }) => socket?.writableNeedDrain === true)))
       // As long as a reader takes for all of it, the stuck one has the time to be sent too much.
       assert.include((yield* server.ask(path, { headers: sse })).body, "event: end")
       const waiting = responses.map(({ writableLength }) => writableLength)

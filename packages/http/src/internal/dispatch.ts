@@ -172,23 +172,21 @@ export const make = (options: Options) => {
   })
 
   return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
-    const headers = { ...commonHeaders, ...corsHeaders(cors, request) }
-    const responded = Effect.flatMap(
-      answer(request, headers).pipe(
-        Effect.catchDefect((cause) =>
-          Effect.fail(new Problem.Refused({ name: "internal-error", detail: "the server failed", cause })),
-        ),
-        Effect.catch(refused),
+    const shared = corsHeaders(cors, request)
+    const headers = shared === undefined ? commonHeaders : { ...commonHeaders, ...shared }
+    const respond = (response: HttpServerResponse.HttpServerResponse) =>
+      Effect.as(count(request.method, response), HttpServerResponse.setHeaders(response, headers))
+    return answer(request, headers).pipe(
+      Effect.catchDefect((cause) =>
+        Effect.fail(new Problem.Refused({ name: "internal-error", detail: "the server failed", cause })),
       ),
-      // What answered is over by now: a stream, which lasts, holds none of it.
-      (outcome) =>
+      Effect.catch(refused),
+      Effect.flatMap((outcome) =>
+        // What answered is over by now: a stream, which lasts, holds none of it.
         outcome instanceof Streaming
-          ? services.streams.serve(request, outcome).pipe(Effect.catch(refused))
-          : Effect.succeed(outcome),
-    )
-    return Effect.flatMap(responded, (response) =>
-      Effect.as(count(request.method, response), HttpServerResponse.setHeaders(response, headers)),
-    ).pipe(
+          ? services.streams.serve(request, outcome).pipe(Effect.catch(refused), Effect.flatMap(respond))
+          : respond(outcome),
+      ),
       // Servers run requests uninterruptibly unless a router says otherwise; one whose client is gone ends here.
       Effect.interruptible,
     )

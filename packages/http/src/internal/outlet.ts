@@ -2,26 +2,27 @@
  * Where a stream's bytes leave the process: the one seam between the routes and the platform's socket.
  *
  * `HttpServerResponse.stream` can't tell how long a socket has taken nothing, can't say why it closes, and copies what
- * many clients get; so streams write to Node's response themselves.
+ * many clients get; so streams write to Node's response themselves. Over HTTP/1.1 they write chunks, which are made once
+ * for all clients, to its socket: the response would make each client's own, in three writes.
  */
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import * as Effect from "effect/Effect"
 import type { HttpServerRequest } from "effect/http/HttpServerRequest"
 import type { ServerResponse } from "node:http"
+import type { Socket } from "node:net"
+import * as Chunk from "./chunk.ts"
 
 export class Outlet {
   /** Whether bytes wait for a socket that doesn't take them. */
   stalled = false
   #onDrain: (() => void) | undefined = undefined
+  /** What chunks are written to; without it their content goes through the response. */
+  #socket: Socket | undefined = undefined
   readonly #response: ServerResponse
 
   constructor(request: HttpServerRequest) {
     // HTTP/2 responses have the same methods.
     this.#response = NodeHttpServerRequest.toServerResponse(request) as ServerResponse
-    this.#response.on("drain", () => {
-      this.stalled = false
-      this.#onDrain?.()
-    })
   }
 
   /** Whether more can be written, and somebody may still read it. */
@@ -34,14 +35,31 @@ export class Outlet {
     return this.#response.destroyed || this.#response.writableFinished
   }
 
-  head(headers: Readonly<Record<string, string>>): void {
-    if (this.isOpen) this.#response.writeHead(200, headers)
+  /** Sends the head, and a first chunk with it. */
+  begin(headers: Readonly<Record<string, string>>, first: Chunk.Chunk): void {
+    if (!this.isOpen) return
+    const response = this.#response
+    const { socket } = response
+    socket?.cork()
+    response.writeHead(200, headers)
+    response.flushHeaders()
+    // Without a socket it waits for the responses before it; HTTP/1.0 and HTTP/2 have no chunks.
+    if (response.chunkedEncoding && socket !== null) this.#socket = socket
+    this.write(first)
+    socket?.uncork()
   }
 
   /** False: the socket is full, wait for {@link drained} before the next write. */
-  write(bytes: Uint8Array): boolean {
-    if (!this.isOpen || this.#response.write(bytes)) return true
+  write(chunk: Chunk.Chunk): boolean {
+    if (!this.isOpen) return true
+    const socket = this.#socket
+    if (socket === undefined ? this.#response.write(Chunk.contentOf(chunk)) : socket.write(chunk)) return true
+    if (this.stalled) return false
     this.stalled = true
+    ;(socket ?? this.#response).once("drain", () => {
+      this.stalled = false
+      this.#onDrain?.()
+    })
     return false
   }
 
@@ -59,10 +77,10 @@ export class Outlet {
     })
   }
 
-  end(bytes?: Uint8Array): void {
+  end(last?: Chunk.Chunk): void {
     if (!this.isOpen) return
-    if (bytes === undefined) this.#response.end()
-    else this.#response.end(bytes)
+    if (last !== undefined) this.write(last)
+    this.#response.end()
     if (!this.isDone) this.stalled = true
   }
 

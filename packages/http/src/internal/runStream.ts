@@ -138,7 +138,10 @@ class Source {
     if (last.envelope.endsRun !== undefined) this.#end = { status: last.envelope.endsRun, cursor: last.cursor }
     const passing = passes === undefined ? events : events.filter(({ envelope }) => passes(envelope))
     if (passing.length === 0) return Effect.void
-    return this.#sink.write(this.#isLive ? this.#services.frames.pieces(passing) : sseFrame.replayPieces(passing))
+    if (!this.#isLive) return this.#sink.write(sseFrame.replayPieces(passing))
+    const { frames } = this.#services
+    const chunk = frames.chunk(passing)
+    return chunk === undefined ? this.#sink.write(frames.pieces(passing)) : this.#sink.chunk(chunk)
   }
 
   #control(item: Exclude<Item, { readonly _tag: "Event" }>): void {

@@ -1,6 +1,7 @@
-/** The text of frames, and their bytes made once however many clients get them. */
+/** The text of frames, and their chunks made once however many clients get them. */
 import { type EncodedEnvelope, type Merged, toJson } from "@throughline/core/Envelope"
 import type { Event } from "@throughline/core/RunItem"
+import * as Chunk from "./chunk.ts"
 
 /** Stored JSON has no line breaks unless its appender put them between tokens. */
 const hasLineBreaks = ({ event }: EncodedEnvelope): boolean => event.includes("\n") || event.includes("\r")
@@ -27,26 +28,26 @@ export const controlFrame = (event: string, data: unknown): string =>
 /** How long a client waits before it reconnects, in ms. */
 export const retryFrame = (milliseconds: number): string => `retry: ${Math.round(milliseconds)}\n\n`
 
-export const keepAlive: Uint8Array = Buffer.from(": keep-alive\n\n")
+export const keepAlive: Chunk.Chunk = Chunk.of(": keep-alive\n\n")
 
 export type RunEvent = Event<EncodedEnvelope>
 
 /** Characters of frames that go into one write: what a socket that doesn't drain holds at most, beyond one event. */
 const pieceLength = 64 * 1024
 
-/** Characters of events that are kept as one slice of bytes for all who follow a run. */
+/** Characters of events that are kept as one chunk for all who follow a run. */
 const sliceLength = 256 * 1024
 
 interface Slice {
   readonly last: EncodedEnvelope
   readonly count: number
-  readonly bytes: Uint8Array
+  readonly chunk: Chunk.Chunk
 }
 
-/** Hands out the bytes of a chunk of frames, each made when it is taken: a reader that stops has made no more than one. */
+/** Hands out frames in chunks, each made when it is taken: a reader that stops has made no more than one. */
 export interface Pieces {
-  /** The bytes of the next write; `undefined` after the last. */
-  readonly take: () => Uint8Array | undefined
+  /** What the next write takes; `undefined` after the last. */
+  readonly take: () => Chunk.Chunk | undefined
 }
 
 /** Frames of any kind, cut into pieces. */
@@ -56,7 +57,7 @@ export const piecesOf = <A>(items: ReadonlyArray<A>, frameOf: (item: A) => strin
     take: () => {
       let text = ""
       while (next < items.length && text.length < pieceLength) text += frameOf(items[next++]!)
-      return text === "" ? undefined : Buffer.from(text)
+      return text === "" ? undefined : Chunk.of(text)
     },
   }
 }
@@ -69,7 +70,7 @@ export const replayPieces = (events: ReadonlyArray<RunEvent>): Pieces => piecesO
 /**
  * The frames of live events.
  *
- * Readers that follow a run get the same envelopes, mostly in the same slices: the bytes of a slice without a hole are made
+ * Readers that follow a run get the same envelopes, mostly in the same slices: the chunk of a slice without a hole is made
  * once, and each envelope's frame once for those that are elsewhere. Both go with the envelopes.
  */
 export class LiveFrames {
@@ -86,34 +87,28 @@ export class LiveFrames {
     return frame
   }
 
-  pieces(events: ReadonlyArray<RunEvent>): Pieces {
+  /** All frames in one chunk; `undefined` where they are too long for that, or not the same for every reader. */
+  chunk(events: ReadonlyArray<RunEvent>): Chunk.Chunk | undefined {
+    const first = events[0]!.envelope
+    const last = events[events.length - 1]!.envelope
     // Filters may leave readers slices with the same ends and other events between them.
-    const first = events[0]!.envelope.seq
-    if (events[events.length - 1]!.envelope.seq - first !== events.length - 1) return piecesOf(events, this.#frame)
+    if (last.seq - first.seq !== events.length - 1) return undefined
     let length = 0
     for (const { envelope, merged } of events) {
       length += envelope.event.length
-      if (length > sliceLength || merged !== undefined) return piecesOf(events, this.#frame)
+      if (length > sliceLength || merged !== undefined) return undefined
     }
-    let bytes: Uint8Array | undefined = this.#slice(events)
-    return {
-      take: () => {
-        const taken = bytes
-        bytes = undefined
-        return taken
-      },
-    }
-  }
-
-  #slice(events: ReadonlyArray<RunEvent>): Uint8Array {
-    const first = events[0]!.envelope
-    const last = events[events.length - 1]!.envelope
     const known = this.#slices.get(first)
-    if (known !== undefined && known.last === last && known.count === events.length) return known.bytes
+    if (known !== undefined && known.last === last && known.count === events.length) return known.chunk
     let text = ""
     for (const event of events) text += this.#frame(event)
-    const bytes = Buffer.from(text)
-    this.#slices.set(first, { last, count: events.length, bytes })
-    return bytes
+    const chunk = Chunk.of(text)
+    this.#slices.set(first, { last, count: events.length, chunk })
+    return chunk
+  }
+
+  /** The frames in pieces. */
+  pieces(events: ReadonlyArray<RunEvent>): Pieces {
+    return piecesOf(events, this.#frame)
   }
 }
