@@ -8,49 +8,13 @@ import * as HttpServer from "effect/http/HttpServer"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as RateLimiter from "effect/persistence/RateLimiter"
-import { subscribe, unsubscribe } from "node:diagnostics_channel"
-import type { ServerResponse } from "node:http"
-import { connect, type Socket } from "node:net"
 import { Streams } from "../src/Streams.ts"
+import { answered, eventually, raw, responsesServed, said } from "./connections.ts"
 import { completed, delta, problemOf, serve, type Served, started } from "./serving.ts"
 
 const runId = RunId.make("r1")
 const path = "/runs/r1/events"
 const sse = { accept: "text/event-stream" }
-
-/** A connection of bytes. */
-const raw = (server: Served, text: string) =>
-  Effect.acquireRelease(
-    Effect.callback<Socket, Error>((resume) => {
-      const socket = connect(server.port, "127.0.0.1", () => {
-        socket.write(text)
-        resume(Effect.succeed(socket))
-      })
-      socket.on("error", (error) => resume(Effect.fail(error)))
-    }),
-    (socket) => Effect.sync(() => socket.destroy()),
-  )
-
-/** All that a connection says until the server closes it. */
-const said = (socket: Socket) =>
-  Effect.callback<string>((resume) => {
-    let text = ""
-    socket.on("data", (chunk: Buffer) => {
-      text += chunk.toString()
-    })
-    socket.on("close", () => resume(Effect.succeed(text)))
-  })
-
-/** Waits until a connection has been told something. */
-const answered = (socket: Socket) =>
-  Effect.callback<void>((resume) => {
-    socket.once("data", () => resume(Effect.void))
-  })
-
-const eventually = (holds: () => Effect.Effect<boolean>) =>
-  Effect.gen(function* () {
-    while (!(yield* holds())) yield* Effect.sleep("5 millis")
-  })
 
 describe("a request past its bounds", () => {
   it.live("is told which: body, batch, depth, address, headers", () =>
@@ -172,17 +136,6 @@ const stuck = (server: Served, query = "") =>
     raw(server, `GET ${path}${query} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n`),
     (socket) => socket.pause(),
   )
-
-/** The responses of this process's servers, from now on. */
-const responsesServed = Effect.acquireRelease(
-  Effect.sync(() => {
-    const responses: Array<ServerResponse> = []
-    const onStart = (message: unknown) => responses.push((message as { readonly response: ServerResponse }).response)
-    subscribe("http.server.request.start", onStart)
-    return { responses, onStart }
-  }),
-  ({ onStart }) => Effect.sync(() => unsubscribe("http.server.request.start", onStart)),
-).pipe(Effect.map(({ responses }) => responses))
 
 describe("a reader that takes nothing", () => {
   it.live("is closed after a while, lossless or with a policy, and holds up no other", () =>
