@@ -1,4 +1,5 @@
 /** Appends to a run so that a repeated try writes nothing twice. */
+import { mostOfAppended, mostOfProblem, textOf } from "./internal/answer.ts"
 import { givenUp, Lost, refusal, Violation } from "./internal/failure.ts"
 import { defaultAttempts, delayOf, sleep, violationsAllowed, within } from "./internal/patience.ts"
 import { uuidV7 } from "./internal/uuid.ts"
@@ -64,8 +65,8 @@ const post = async (
       timeout,
       signal,
     )
-    const text = await within(response.text(), timeout, signal)
     const { status } = response
+    const text = await textOf(response, status === 200 ? mostOfAppended(count) : mostOfProblem, timeout, signal)
     if (status >= 400) throw refusal(status, text, response.headers.get("retry-after"))
     const answer = status === 200 ? jsonIn(text) : undefined
     if (isAppended(answer, count)) return answer

@@ -7,7 +7,7 @@ import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
 import { append, type AppendOptions, type Producer, RunError } from "../src/index.ts"
 import * as RunClient from "../src/RunClient.ts"
-import { answer, base, generation, layerOf, problem, runId, type Script, serverOf } from "./scripted.ts"
+import { answer, base, generation, layerOf, problem, runId, type Script, serverOf, streamed } from "./scripted.ts"
 
 const event: AgentEvents.AgentEvent = { _tag: "RunStarted", name: "test" }
 
@@ -19,6 +19,7 @@ interface Outcome {
 }
 
 interface Request {
+  readonly timeout?: number
   readonly count?: number
   readonly producer?: Producer
   readonly expected?: string
@@ -43,7 +44,7 @@ const appenders: ReadonlyArray<{
   },
   {
     name: "RunClient",
-    append: (fetch, { attempts = 8, count = 2, ...request } = {}) =>
+    append: (fetch, { attempts = 8, count = 2, timeout, ...request } = {}) =>
       Effect.gen(function* () {
         const client = yield* RunClient.RunClient
         const events = Array.from({ length: count }, () => ({ event }))
@@ -55,7 +56,10 @@ const appenders: ReadonlyArray<{
         }
         const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
         return { end: error?._tag ?? Cause.pretty(exit.cause), seqs: [], error }
-      }).pipe(Effect.provide(layerOf(fetch, { retry: Schedule.recurs(attempts - 1) })), Effect.runPromise),
+      }).pipe(
+        Effect.provide(layerOf(fetch, { retry: Schedule.recurs(attempts - 1), appendTimeout: timeout })),
+        Effect.runPromise,
+      ),
   },
 ]
 
@@ -167,6 +171,32 @@ describe.each(appenders)("$name", ({ append: appends }) => {
         assert.deepInclude(error as object, fields)
       }
     }
+  })
+
+  it("reads no more of an answer than it can have, and waits no longer for it than it may take", async () => {
+    const endless = Array<string>(1_000).fill("x".repeat(65_536))
+    for (const [status, end, requests] of [
+      [403, ["refused", "Refused"], 1],
+      [200, ["protocol-violation", "ProtocolViolation"], 3],
+    ] as const) {
+      const { fetch, log } = serverOf(() => streamed(endless, "stays", status))
+      assert.include(end, (await appends(fetch, { timeout: 600_000 })).end)
+      assert.deepStrictEqual([log.requests.length, log.open], [requests, 0])
+      assert.isBelow(log.chunks, 8 * requests)
+    }
+    for (const [status, end, requests] of [
+      [403, ["refused", "Refused"], 1],
+      [200, ["unreachable", "Unreachable"], 2],
+    ] as const) {
+      const { fetch, log } = serverOf(() => streamed("{", "stays", status))
+      assert.include(end, (await appends(fetch, { timeout: 20, attempts: 2 })).end)
+      assert.deepStrictEqual([log.requests.length, log.open], [requests, 0])
+    }
+  })
+
+  it("takes the answer to as many events as one append may have", async () => {
+    const { fetch } = storing()
+    assert.strictEqual((await appends(fetch, { count: 5_000 })).seqs.length, 5_000)
   })
 
   it("gives up typed on a server that is never there, and on one that answers something else", async () => {

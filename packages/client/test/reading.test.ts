@@ -199,6 +199,37 @@ describe.each(readers)("$name", ({ read }) => {
   })
 })
 
+describe.each(readers)("$name of a refusal", ({ read }) => {
+  const removed = JSON.stringify({ type: "urn:throughline:problem:cursor-ahead", status: 409, lastSeq: 2 })
+
+  it("reads no more than a problem can have, and goes by the status", async () => {
+    const { fetch, log } = serverOf(() => streamed(Array(1_000).fill("x".repeat(65_536)), "stays", 403))
+    const seen = await read(fetch, { idleTimeout: 600_000 })
+    assert.deepStrictEqual([seen.end, log.requests.length, log.open], ["refused", 1, 0])
+    assert.isBelow(log.chunks, 8)
+  })
+
+  it("waits no longer for its body than for anything else, and goes by what has come", async () => {
+    for (const [text, end] of [
+      ["", "refused"],
+      [removed.slice(0, 20), "refused"],
+      [removed, "cursor-ahead"],
+    ] as const) {
+      const { fetch, log } = serverOf(() => streamed(text, "stays", 409))
+      const seen = await read(fetch, { after: 5, idleTimeout: 20 })
+      assert.deepStrictEqual([seen.end, log.requests.length, log.open], [end, 1, 0])
+    }
+  })
+
+  it("asks again where the connection fails in the middle of it", async () => {
+    const { fetch, log } = serverOf((_, request) =>
+      request === 0 ? streamed(removed.slice(0, 20), "fails", 409) : streamed(removed, "closes", 409),
+    )
+    const seen = await read(fetch, { after: 5 })
+    assert.deepStrictEqual([seen.end, log.requests.length], ["cursor-ahead", 2])
+  })
+})
+
 /** What is no event stream of a run. */
 const lies: ReadonlyArray<readonly [what: string, end: string, seqs: number, script: Script]> = [
   ["no connection", "unreachable", 0, () => new TypeError("fetch failed")],

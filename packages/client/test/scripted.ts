@@ -67,6 +67,8 @@ export interface Log {
   cancelled: number
   /** Requests that nobody has ended: neither the server nor the reader. */
   open: number
+  /** Chunks of bodies that the reader took, or that wait for it. */
+  chunks: number
   /** Bodies that stay open, by request. */
   readonly feeds: Array<Feed>
 }
@@ -102,7 +104,7 @@ export const serverOf = (
   script: Script,
   { heedsSignal = true }: { readonly heedsSignal?: boolean } = {},
 ): { readonly fetch: typeof globalThis.fetch; readonly log: Log } => {
-  const log: Log = { requests: [], cancelled: 0, open: 0, feeds: [] }
+  const log: Log = { requests: [], cancelled: 0, open: 0, chunks: 0, feeds: [] }
   const fetch = async (input: string | URL | Request, init: RequestInit = {}): Promise<Response> => {
     const url = new URL(input instanceof Request ? input.url : input)
     const index = log.requests.push({ url, init }) - 1
@@ -139,6 +141,7 @@ export const serverOf = (
       pull: (controller) => {
         const chunk = chunks[next++]
         if (chunk !== undefined) {
+          log.chunks++
           controller.enqueue(typeof chunk === "string" ? encoder.encode(chunk) : chunk)
           return
         }

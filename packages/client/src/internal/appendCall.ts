@@ -9,9 +9,10 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { AppendRequest } from "../RunClient.ts"
 import * as RunClientError from "../RunClientError.ts"
+import { mostOfAppended } from "./answer.ts"
 import { Lost, Violation } from "./failure.ts"
 import { violationsAllowed } from "./patience.ts"
-import { lostBy, refusalOf, respond, scheduleOf, type Settings, silence } from "./retrying.ts"
+import { refusalOf, respond, scheduleOf, type Settings, textOf } from "./retrying.ts"
 
 export const Appended = Schema.Struct({
   events: Schema.Array(Schema.Struct({ seq: Schema.Int, eventId: EventId, cursor: Schema.String })),
@@ -53,10 +54,7 @@ export const append = Effect.fnUntraced(function* <E>(settings: Settings, reques
   const once = Effect.gen(function* () {
     const response = yield* respond(settings, post, appendTimeout)
     if (response.status >= 400) return yield* Effect.fail(yield* refusalOf(response, appendTimeout))
-    const text = yield* response.text.pipe(
-      Effect.mapError(lostBy),
-      Effect.timeoutOrElse({ duration: appendTimeout, orElse: () => Effect.fail(silence(appendTimeout)) }),
-    )
+    const text = yield* textOf(response, mostOfAppended(events.length), appendTimeout)
     const appended = response.status === 200 ? decodeAppended(text) : Option.none()
     const ids = Option.map(appended, (answer) => answer.events.map(({ eventId }) => eventId).join())
     if (Option.isSome(appended) && ids.pipe(Option.contains(events.map(({ eventId }) => eventId).join()))) {

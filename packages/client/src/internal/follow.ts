@@ -1,5 +1,6 @@
 /** The items of a reader, over as many connections as it takes, as an async iterable. */
 import type { ReadOptions } from "../runEvents.ts"
+import { mostOfProblem, textOf } from "./answer.ts"
 import { EventStreamParser } from "./eventStream.ts"
 import { givenUp, isEventStream, Lost, refusal, Violation } from "./failure.ts"
 import {
@@ -47,7 +48,7 @@ async function* connect<Item>(
     const { body, headers, status } = response
     if (status === 204) return progress.nothingFollows()
     if (status >= 400) {
-      throw refusal(status, await within(response.text(), idleTimeout, signal), headers.get("retry-after"))
+      throw refusal(status, await textOf(response, mostOfProblem, idleTimeout, signal), headers.get("retry-after"))
     }
     const type = headers.get("content-type")
     if (status !== 200 || body === null || !isEventStream(type)) {

@@ -33,14 +33,20 @@ const lost = (cause: unknown): never => {
   throw new Lost(`the connection failed: ${String(cause)}`, { cause })
 }
 
-/** Waits for input or output, but no longer than `ms`, nor than the signal allows: its failure is a lost connection. */
-export const within = async <A>(promise: Promise<A>, ms: number, signal: AbortSignal | undefined): Promise<A> => {
+/**
+ * Waits for input or output, but no longer than `ms`, nor than the signal allows. Its failure is a lost connection, and so
+ * is its silence, unless `late` says what else.
+ */
+export const within = async <A>(
+  promise: Promise<A>,
+  ms: number,
+  signal: AbortSignal | undefined,
+  late = (): A => {
+    throw new Lost(`nothing came for ${ms} ms`)
+  },
+): Promise<A> => {
   const deadline = new AbortController()
   const stop = () => deadline.abort()
-  const late = () => {
-    signal?.throwIfAborted()
-    throw new Lost(`nothing came for ${ms} ms`)
-  }
   signal?.addEventListener("abort", stop)
   if (signal?.aborted === true) stop()
   try {

@@ -7,7 +7,9 @@ import type { HttpClientRequest } from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
+import * as Stream from "effect/Stream"
 import type { RunError as Refusal } from "../RunError.ts"
+import { mostOfProblem } from "./answer.ts"
 import { Lost, refusal } from "./failure.ts"
 import { defaultAttempts, firstDelay, longestAsked, longestDelay } from "./patience.ts"
 
@@ -61,10 +63,43 @@ export const respond = (
     Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.fail(silence(patience)) }),
   )
 
+/**
+ * The first bytes of a body, at least `most` where it has as many. A body that isn't complete in time is a lost connection,
+ * except that of a refusal: the status says enough, and what has come explains it.
+ */
+export const textOf = (
+  response: HttpClientResponse,
+  most: number,
+  patience: Duration.Duration,
+): Effect.Effect<string, Lost> =>
+  Effect.suspend(() => {
+    const decoder = new TextDecoder()
+    let text = ""
+    let bytes = 0
+    return response.stream.pipe(
+      Stream.runForEachWhile((chunk) =>
+        Effect.sync(() => {
+          bytes += chunk.length
+          text += decoder.decode(chunk, { stream: true })
+          return bytes < most
+        }),
+      ),
+      Effect.catchTag("HttpClientError", (error) =>
+        error.reason._tag === "EmptyBodyError" ? Effect.void : Effect.fail(lostBy(error)),
+      ),
+      Effect.timeoutOrElse({
+        duration: patience,
+        orElse: () => (response.status >= 400 ? Effect.void : Effect.fail(silence(patience))),
+      }),
+      Effect.map(() => text),
+    )
+  })
+
 /** What a refusal says, for good or for now. */
-export const refusalOf = (response: HttpClientResponse, patience: Duration.Duration): Effect.Effect<Refusal | Lost> =>
-  response.text.pipe(
-    Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed("") }),
-    Effect.orElseSucceed(() => ""),
-    Effect.map((text) => refusal(response.status, text, response.headers["retry-after"])),
+export const refusalOf = (
+  response: HttpClientResponse,
+  patience: Duration.Duration,
+): Effect.Effect<Refusal | Lost, Lost> =>
+  Effect.map(textOf(response, mostOfProblem, patience), (text) =>
+    refusal(response.status, text, response.headers["retry-after"]),
   )
