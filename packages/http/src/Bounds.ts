@@ -20,6 +20,12 @@ export interface Bounds {
   readonly streams: number
   /** Requests of one client in a window of time, as a token bucket; 2,000 in 10 s by default. Past it: 429. */
   readonly rate: { readonly limit: number; readonly window: Duration.Input }
+  /** Requests that may wait on a connection for the answer to the one before them; 100 by default. Past it: 429. */
+  readonly ahead: number
+  /** Bytes of pages that one client's connections may be waited for to take; 64 MiB by default. Past it: 429. */
+  readonly waitingBytesPerClient: number
+  /** Bytes of pages that all connections may be waited for to take; 256 MiB by default. Past it: 429. */
+  readonly waitingBytes: number
   /** How long a stream's socket may take nothing at all while bytes wait for it; 30 s by default. Past it: closed. */
   readonly slow: Duration.Input
 }
@@ -34,5 +40,8 @@ export const defaultBounds: Bounds = {
   streamsPerClient: 1000,
   streams: 10_000,
   rate: { limit: 2000, window: "10 seconds" },
+  ahead: 100,
+  waitingBytesPerClient: 64 * 1024 * 1024,
+  waitingBytes: 256 * 1024 * 1024,
   slow: "30 seconds",
 }

@@ -69,6 +69,8 @@ export class Refused extends Schema.TaggedError<Refused>("@throughline/http/Prob
   retryAfter: Schema.optionalKey(Schema.Int),
   /** Methods that the path has, for 405. */
   allow: Schema.optionalKey(Schema.String),
+  /** Nothing more is answered on the connection. */
+  isLast: Schema.optionalKey(Schema.Boolean),
   /** What went wrong below, which is for the log and never for the client. */
   cause: Schema.optionalKey(Schema.Defect()),
 }) {

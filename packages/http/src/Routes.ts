@@ -45,6 +45,7 @@ import * as rateLimit from "./internal/rateLimit.ts"
 import type { Services } from "./internal/services.ts"
 import { LiveFrames } from "./internal/sseFrame.ts"
 import { Page } from "./Page.ts"
+import * as Waiting from "./internal/waiting.ts"
 import * as Streams from "./Streams.ts"
 
 export interface Options extends Omit<Streams.Options, "bounds"> {
@@ -84,6 +85,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     random: yield* SecureRandom,
     streams,
     frames: new LiveFrames(),
+    waiting: Waiting.make(bounds),
     vocabularies: options.vocabularies ?? [AgentEvents.vocabulary],
     bounds,
     rooms: options.rooms ?? defaultRooms,

@@ -74,6 +74,7 @@ const preflight = (allow: string) =>
 const refusedResponse = (refused: Problem.Refused): HttpServerResponse.HttpServerResponse => {
   const headers: Record<string, string> = { "cache-control": "no-store" }
   if (refused.retryAfter !== undefined) headers["retry-after"] = String(refused.retryAfter)
+  if (refused.isLast === true) headers["connection"] = "close"
   if (refused.allow !== undefined) headers["allow"] = refused.allow
   if (refused.name === "unauthorized") headers["www-authenticate"] = 'Bearer realm="throughline"'
   return HttpServerResponse.setHeaders(ProblemDetails.toResponse(Problem.detailsOf(refused)), headers)
@@ -108,13 +109,14 @@ export const make = (options: Options) => {
     return yield* Problem.refuse("not-found", "there is nothing here")
   })
 
-  let document: string | undefined
+  /** Bytes, as many connections may be sent the same. */
+  let document: Uint8Array | undefined
 
   /** What has no run in it: the page's files, and the description of the routes. */
   const file = (request: HttpServerRequest.HttpServerRequest, segments: ReadonlyArray<string>) => {
     if (segments.length === 1 && segments[0] === "openapi.json") {
-      document ??= JSON.stringify(openApi())
-      return HttpServerResponse.text(document, { contentType: "application/json" })
+      document ??= Buffer.from(JSON.stringify(openApi()))
+      return HttpServerResponse.uint8Array(document, { contentType: "application/json" })
     }
     const found = page?.files.get(Page.nameOf(segments))
     return found === undefined ? undefined : Page.respond(found, request.headers["if-none-match"])
@@ -124,6 +126,7 @@ export const make = (options: Options) => {
     request: HttpServerRequest.HttpServerRequest,
     headers: Readonly<Record<string, string>>,
   ) {
+    yield* services.waiting.turn(request)
     const tooLarge = checkSize(request, services.bounds)
     if (tooLarge !== undefined) return yield* tooLarge
     const address = Request.addressOf(request)

@@ -62,7 +62,11 @@ const runMethods = (services: Services, runId: RunId): Methods => {
         Effect.flatMap(accepted(call, pageTypes), (type) =>
           type === "text/event-stream"
             ? RunStream.serve(services, call.request, runId, call.query, call)
-            : RunPage.page(services, call.request, runId, call.query, type),
+            : services.waiting.page(
+                call.client,
+                call.request,
+                RunPage.page(services, call.request, runId, call.query, type),
+              ),
         ),
     },
     HEAD: {
@@ -112,9 +116,9 @@ export const methodsAt = (
             resource: (query) =>
               Result.map(sessionIn(query, "session"), (sessionId): Resource => ({ _tag: "Runs", sessionId })),
             query: ["session", "status", "limit", "before"],
-            answer: ({ query }) =>
+            answer: ({ client, query, request }) =>
               Effect.flatMap(Effect.fromResult(sessionIn(query, "session")), (sessionId) =>
-                RunList.list(services, query, sessionId),
+                services.waiting.page(client, request, RunList.list(services, query, sessionId)),
               ),
           }),
         )
@@ -127,12 +131,16 @@ export const methodsAt = (
           read({
             resource: always({ _tag: "Metrics" }),
             query: [],
-            answer: () =>
-              Effect.map(PrometheusMetrics.format(), (text) =>
-                HttpServerResponse.text(text, {
-                  contentType: "text/plain; version=0.0.4; charset=utf-8",
-                  headers: { "cache-control": "no-store" },
-                }),
+            answer: ({ client, request }) =>
+              services.waiting.page(
+                client,
+                request,
+                Effect.map(PrometheusMetrics.format(), (text) =>
+                  HttpServerResponse.text(text, {
+                    contentType: "text/plain; version=0.0.4; charset=utf-8",
+                    headers: { "cache-control": "no-store" },
+                  }),
+                ),
               ),
           }),
         )

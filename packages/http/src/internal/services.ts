@@ -11,6 +11,7 @@ import type * as Scope from "effect/Scope"
 import type { Bounds } from "../Bounds.ts"
 import type { Streams } from "../Streams.ts"
 import type { LiveFrames } from "./sseFrame.ts"
+import type { Waiting } from "./waiting.ts"
 
 // oxlint-disable-next-line no-explicit-any -- the routes never name the type of an event, so any vocabulary will do
 export type AnyVocabulary = Vocabulary<any>
@@ -26,6 +27,7 @@ export interface Services {
   readonly random: SecureRandom["Service"]
   readonly streams: Streams["Service"]
   readonly frames: LiveFrames
+  readonly waiting: Waiting
   readonly vocabularies: ReadonlyArray<AnyVocabulary>
   readonly bounds: Bounds
   readonly rooms: ReadonlyArray<RoomKind>
