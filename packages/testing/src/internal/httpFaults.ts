@@ -30,6 +30,10 @@ export const readFault: Arbitrary.Arbitrary<ReadFault> = Generator.frequency<Rea
   ],
 ])
 
+/** The same fault as a reader without an idle timeout gets over it. */
+export const heard = (fault: ReadFault): ReadFault =>
+  fault._tag === "Cut" && fault.how === "silent" ? { ...fault, how: "fails" } : fault
+
 export const writeFault: Arbitrary.Arbitrary<WriteFault> = Generator.weighted<WriteFault>([
   [2, undefined],
   [1, "request"],

@@ -52,7 +52,7 @@ export const whole: HttpLaw = Law.make({
           if (Math.min(joins, writes.length) !== index) continue
           if (index === 0) reach("a reader that came before the run")
           const after = begins === "at the start" ? undefined : begins === "at a cursor" ? cursor : seq
-          const fetch = Faults.reading(faults, reach)
+          const fetch = Reader.through(kind, faults, reach)
           joined.push({
             seen: yield* Reader.follow(kind, runId, { after, fetch }),
             from: after === undefined ? 0 : seq,
@@ -159,7 +159,9 @@ export const endArrives: HttpLaw = Law.make({
       const client = yield* World.client()
       if (events > 0) yield* World.write(client, runId, World.steps(events))
       const seen = yield* Effect.forEach(Array(readers).keys(), (index) =>
-        Reader.follow(Reader.kinds[index % 2]!, runId, { after: isKept && events > 0 ? events : undefined }),
+        Reader.follow(Reader.kinds[index % Reader.kinds.length]!, runId, {
+          after: isKept && events > 0 ? events : undefined,
+        }),
       )
       yield* World.until("readers that caught up", () => seen.every((reader) => reader.caughtUp.length > 0))
       yield* World.write(client, runId, [World.done])
@@ -191,7 +193,7 @@ export const filtered: HttpLaw = Law.make({
       const first = all.slice(0, stored)
       const rest = all.slice(stored)
       if (first.length > 0) yield* World.write(client, runId, first)
-      const seen = yield* Reader.follow(kind, runId, { kinds: ["Custom"], fetch: Faults.reading(faults, reach) })
+      const seen = yield* Reader.follow(kind, runId, { kinds: ["Custom"], fetch: Reader.through(kind, faults, reach) })
       yield* World.until("a reader that caught up", () => seen.caughtUp.length > 0)
       yield* World.write(client, runId, [...rest, World.done])
       const expected = (yield* World.stored(runId)).events.filter(

@@ -105,7 +105,10 @@ export const oneText: HttpLaw = Law.make({
       yield* Law.same("the JSON of live events", textsOf(followed), texts)
       yield* Law.same("the lines", yield* get(run, "application/x-ndjson"), `${texts.join("\n")}\n`)
       const page = yield* get(run, "application/json")
-      yield* Law.holds(page.includes(`[${texts.join(",")}]`), () => `the page is ${page}, and its events ${texts.join()}`)
+      yield* Law.holds(
+        page.includes(`[${texts.join(",")}]`),
+        () => `the page is ${page}, and its events ${texts.join()}`,
+      )
       // A server without an archive has no sessions.
       if (!isOpen(session)) return
       yield* came(session)

@@ -121,7 +121,12 @@ export const checked: HttpLaw = Law.make({
       yield* Law.same("a run that is not new", yield* append({ expected: "0" }), "SeqConflict")
       const { cursor: head } = yield* World.stored(runId)
       yield* Law.same("the head as it is", yield* append({ expected: head }), "done")
-      yield* Law.same("what is stored", (yield* World.stored(runId)).events.length, events * 3)
+      const { cursor: last, events: stored } = yield* World.stored(runId)
+      yield* Law.same("what is stored", stored.length, events * 3)
+      yield* World.remove(runId)
+      yield* Law.same("a run that is gone", yield* append({ expected: last }), "SeqConflict")
+      yield* Law.same("a new run", yield* append({ expected: "0" }, stored.length), "done")
+      yield* Law.same("a run begun anew", yield* append({ expected: last }), "SeqConflict")
     }),
   ),
 })

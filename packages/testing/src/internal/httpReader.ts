@@ -1,4 +1,4 @@
-/** The two clients as one reader: what each received, and how it ended. */
+/** Both clients, and one as simple as a browser's, as one reader: what each received, and how it ended. */
 import type { RunItem } from "@throughline/client"
 import * as Plain from "@throughline/client"
 import type { Envelope, RunId } from "@throughline/core/Envelope"
@@ -10,15 +10,18 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Generator from "../Generator.ts"
 import * as Law from "../Law.ts"
+import * as EventSource from "./httpEventSource.ts"
+import * as Faults from "./httpFaults.ts"
 import * as World from "./httpWorld.ts"
 
-export type Kind = "runEvents" | "RunClient"
+export type Kind = "runEvents" | "RunClient" | "EventSource"
 
-export const kinds: ReadonlyArray<Kind> = ["runEvents", "RunClient"]
+export const kinds: ReadonlyArray<Kind> = ["runEvents", "RunClient", "EventSource"]
 
 export const arbitraryKind: Arbitrary.Arbitrary<Kind> = Generator.weighted([
   [1, "runEvents"],
   [1, "RunClient"],
+  [1, "EventSource"],
 ])
 
 /** What a reader received so far. */
@@ -92,12 +95,68 @@ const effect = Effect.fnUntraced(function* (runId: RunId, seen: Seen, { after, f
   seen.problem = Cause.pretty(exit.cause)
 })
 
+/** A `fetch` for a reader's requests, whose connections fail by a plan. */
+export const through = (kind: Kind, faults: ReadonlyArray<Faults.ReadFault>, reached: (fault: string) => void) =>
+  Faults.reading(kind === "EventSource" ? faults.map(Faults.heard) : faults, reached)
+
+/** The name of a problem. */
+const nameOf = (text: string): string => {
+  const problem = JSON.parse(text) as { readonly type: string }
+  return problem.type.slice(problem.type.lastIndexOf(":") + 1)
+}
+
+const simple = (url: string, runId: RunId, seen: Seen, options: Options) =>
+  Effect.promise(async (signal) => {
+    const query = new URLSearchParams({ wait: "" })
+    if (options.after !== undefined) query.set("after", String(options.after))
+    if (options.kinds !== undefined) query.set("kinds", options.kinds.join(","))
+    const goOn = ({ data, event, id = "" }: EventSource.Frame): boolean => {
+      if (event === "message") {
+        seen.envelopes.push(JSON.parse(data) as Envelope<unknown>)
+        seen.cursors.push(id)
+      } else if (event === "caught-up" && seen.caughtUp.length === 0) {
+        // Each connection says it.
+        seen.caughtUp.push((JSON.parse(data) as { readonly head: number }).head)
+      } else if (event === "failed") seen.end = nameOf(data)
+      return seen.end === "open"
+    }
+    try {
+      const answer = await EventSource.read(`${url.replace(/\/$/, "")}/runs/${runId}/events?${query}`, {
+        fetch: options.fetch ?? globalThis.fetch,
+        signal,
+        pause: World.pause,
+        take: goOn,
+      })
+      if (answer === undefined) return
+      if (answer.status !== 204) seen.end = nameOf(await answer.text())
+      else {
+        // That nothing follows says it, too.
+        if (seen.caughtUp.length === 0) seen.caughtUp.push(seen.envelopes.at(-1)?.seq ?? 0)
+        seen.end = "ended"
+      }
+    } catch (error) {
+      if (signal.aborted) return
+      seen.end = "a defect"
+      seen.problem = String(error)
+    }
+  })
+
+const reading = (kind: Kind, url: string, runId: RunId, seen: Seen, options: Options) => {
+  switch (kind) {
+    case "runEvents":
+      return plain(url, runId, seen, options)
+    case "RunClient":
+      return effect(runId, seen, options)
+    case "EventSource":
+      return simple(url, runId, seen, options)
+  }
+}
+
 /** Follows a run until it ends or the scope closes; what it received fills in as it comes. */
 export const follow = Effect.fnUntraced(function* (kind: Kind, runId: RunId, options: Options = {}) {
   const { url } = yield* World.HttpUnderTest
   const seen: Seen = { kind, envelopes: [], cursors: [], caughtUp: [], end: "open", problem: "" }
-  const reading = kind === "runEvents" ? plain(url, runId, seen, options) : effect(runId, seen, options)
-  yield* Effect.forkScoped(reading, { startImmediately: true })
+  yield* Effect.forkScoped(reading(kind, url, runId, seen, options), { startImmediately: true })
   return seen
 })
 

@@ -20,6 +20,8 @@ export class HttpUnderTest extends Context.Service<
   {
     /** Where its routes are: no credential asked for, appends and removals allowed, `AgentEvents` among its vocabularies. */
     readonly url: string
+    /** Live ms that anything may take; 15,000 by default, on a machine that does other things too. */
+    readonly patience?: number | undefined
   }
 >()("@throughline/testing/internal/httpWorld/HttpUnderTest") {}
 
@@ -31,9 +33,6 @@ export const attempts = 500
 
 /** Live ms between tries. */
 export const pause = 5
-
-/** Live ms that anything may take on a machine that does other things too. */
-const patience = 15_000
 
 /** A client of the server whose requests go through `fetch`. */
 export const client = Effect.fnUntraced(function* (fetch: typeof globalThis.fetch = globalThis.fetch) {
@@ -106,6 +105,7 @@ export const remove = (runId: Envelope.RunId) =>
 
 /** Waits until something holds; breaks the law after a patience that no working server needs. */
 export const until = Effect.fnUntraced(function* (what: string, condition: () => boolean) {
+  const { patience = 15_000 } = yield* HttpUnderTest
   const began = yield* Clock.currentTimeMillis
   while (!condition()) {
     if ((yield* Clock.currentTimeMillis) - began > patience) return yield* Law.broken(`no ${what} in ${patience} ms`)
