@@ -43,7 +43,8 @@ describe("requests that are sent ahead on a connection", () => {
         // As many pages as the stuck reader asked for: it would have had the time to be made as many.
         for (let count = 0; count < ahead; count++) yield* ask(server.base, whole)
         assert.isAbove(waitingIn(responses), 0)
-        assert.isBelow(waitingIn(responses), 1.5 * pageBytes)
+        // The last that was read may not be known as sent yet.
+        assert.isBelow(waitingIn(responses), 3 * pageBytes)
       }),
     )
   }
