@@ -110,6 +110,79 @@ describe("the page", () => {
     assert.deepStrictEqual(faults, [])
   }, 180_000)
 
+  it("is live in seven windows at once, and a hidden one holds no connection but goes on when it is shown", async (context) => {
+    const { base } = await serve("memory:")
+    const say = (text: string) => append(base, "r1", [{ _tag: "OutputLine", stream: "stdout", line: text }])
+    await say("first")
+    const { faults, page: first } = await open(browserOf(context), base)
+    const pages = [first]
+    while (pages.length < 7) pages.push(await first.context().newPage())
+    await Promise.all(pages.map((each) => each.goto(`${base}#run=r1`)))
+    // A browser has six connections: four stream, the others are for what takes a moment.
+    const looking = "Live, every 2 s"
+    const standing = (each: Page) =>
+      each.waitForFunction(() => /^Live/.exec(document.querySelector(".state strong")?.textContent ?? "")?.input)
+    const states = await Promise.all(pages.map(async (each) => (await standing(each)).jsonValue()))
+    assert.strictEqual(states.filter((text) => text === "Live").length, 4)
+    assert.strictEqual(states.filter((text) => text === looking).length, 3)
+    const page = pages[states.indexOf("Live")]!
+    const aside = pages.filter((_, index) => states[index] === looking)
+    await picture(aside[0]!, "aside")
+    await say("second")
+    await Promise.all(pages.map((each) => line(each, "second")))
+
+    // What the browser tells a page when its tab is left, and entered again.
+    const become = (visibilityState: DocumentVisibilityState) =>
+      page.evaluate((value) => {
+        Object.defineProperty(document, "visibilityState", { value, configurable: true })
+        document.dispatchEvent(new Event("visibilitychange"))
+      }, visibilityState)
+    await become("hidden")
+    await page.waitForFunction(() => document.title.startsWith("Paused"), undefined, { timeout: deadline })
+    await Promise.any(aside.map((each) => state(each, "Live")))
+    await say("third")
+    await line(aside[0]!, "third")
+    assert.strictEqual(await page.locator(".row.line").count(), 2)
+    await become("visible")
+    await line(page, "third")
+    await page
+      .locator(".row.resumed")
+      .getByText(/^Hidden from .*; it goes on after event 2\.$/)
+      .waitFor()
+    await state(page, looking)
+    await append(base, "r1", [{ _tag: "RunCompleted", finishReason: "exit", iterations: 0 }])
+    await Promise.all(pages.map((each) => state(each, "Completed")))
+    assert.deepStrictEqual(
+      (await rowsShown(page)).map(({ kind }) => kind),
+      ["line", "line", "resumed", "line", "end"],
+    )
+    assert.deepStrictEqual(faults, [])
+  }, 120_000)
+
+  it("says why nothing comes when other tabs hold every connection", async (context) => {
+    const { base } = await serve("memory:")
+    const { page } = await open(browserOf(context), base)
+    await page.clock.install()
+    await page.goto(base)
+    await page.getByRole("heading", { name: "No runs yet" }).waitFor()
+    // Streams of something else on this server.
+    await page.evaluate(() => {
+      for (let index = 0; index < 6; index++) new EventSource(`/runs/none${index}/events?wait`)
+      location.hash = "#run=r1"
+    })
+    await state(page, "Connecting")
+    await page.clock.fastForward(10_000)
+    await page
+      .locator(".state")
+      .getByText(/^No answer yet: /)
+      .waitFor()
+    await page
+      .getByRole("navigation")
+      .getByText(/^No answer yet: /)
+      .waitFor()
+    await picture(page, "no-answer")
+  }, 120_000)
+
   it("waits for a run that isn't there yet, and says when one is removed", async (context) => {
     const { base } = await serve("memory:")
     const { faults, page } = await open(browserOf(context), base)

@@ -91,6 +91,26 @@ describe("a transcript", () => {
     )
   })
 
+  it("says where the connection was lost and where nobody looked, and what it goes on after", () => {
+    const transcript = new Transcript()
+    transcript.paused("09:00:00", "09:01:00")
+    transcript.resumed("09:02:00", "09:03:00")
+    for (const envelope of envelopes([{ _tag: "OutputLine", stream: "stdout", line: "a line" }])) {
+      transcript.push(envelope)
+    }
+    transcript.resumed("09:04:00", "09:05:00")
+    transcript.paused("09:06:00", "09:07:00")
+    assert.deepStrictEqual(
+      transcript.rows.map((row) => (row.kind === "resumed" ? [row.cause, row.text] : row.kind)),
+      [
+        ["lost", "Connection lost at 09:02:00, back at 09:03:00."],
+        "line",
+        ["lost", "Connection lost at 09:04:00, back at 09:05:00; it goes on after event 1."],
+        ["hidden", "Hidden from 09:06:00 to 09:07:00; it goes on after event 1."],
+      ],
+    )
+  })
+
   it.prop(
     "takes any event, of its vocabulary or not, also one that isn't what its tag says",
     {

@@ -62,6 +62,7 @@ export interface NoteRow {
 /** The reader itself has something to say. */
 interface ResumedRow {
   readonly kind: "resumed"
+  readonly cause: "lost" | "hidden"
   readonly text: string
 }
 

@@ -233,6 +233,7 @@ const classesOf = ({ isFirst, isLast, row }: Props): string => {
   if (isLast) classes.push("last")
   if (row.kind === "line" && row.isError) classes.push("error")
   if (row.kind === "note") classes.push(row.tone)
+  if (row.kind === "resumed") classes.push(row.cause)
   if (row.kind === "end") classes.push(row.status)
   if (row.kind === "text" && row.text.endsWith("\n\n")) classes.push("paragraph")
   return classes.join(" ")

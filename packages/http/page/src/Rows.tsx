@@ -201,6 +201,7 @@ export class Rows extends Component<Props> {
               ref={this.#window}
               class="window"
               role="list"
+              aria-label="Events"
               style={{ transform: `translateY(${heights.before(this.#first)}px)` }}
             >
               {views}

@@ -3,6 +3,7 @@ import { route } from "./address.ts"
 import { Changes } from "./Changes.ts"
 import * as credential from "./credential.ts"
 import { fieldsOf } from "./fields.ts"
+import { patience } from "./noAnswer.ts"
 
 export interface Head {
   readonly runId: string
@@ -23,6 +24,8 @@ export class RunList extends Changes {
   hasMore = false
   /** The server has been asked and has not answered yet. */
   isAsking = false
+  /** For so long that something is wrong. */
+  isSlow = false
   state: "loading" | "here" | "unauthorized" | "unreachable" = "loading"
   #wanted = pageSize
   #timer: ReturnType<typeof setTimeout> | undefined
@@ -50,6 +53,10 @@ export class RunList extends Changes {
     this.#request?.abort()
     this.#request = new AbortController()
     this.isAsking = true
+    this.#timer = setTimeout(() => {
+      this.isSlow = true
+      this.changed()
+    }, patience)
     void this.#ask(this.#request.signal)
   }
 
@@ -75,7 +82,8 @@ export class RunList extends Changes {
       if (signal.aborted) return
       this.state = "unreachable"
     }
-    this.isAsking = false
+    clearTimeout(this.#timer)
+    this.isAsking = this.isSlow = false
     this.changed()
     // Without a credential nothing changes by asking again; unseen, nobody is told.
     if (this.state !== "unauthorized" && document.visibilityState === "visible") {

@@ -1,5 +1,6 @@
 /** The list of runs, last started first. */
 import { linkTo } from "./address.ts"
+import { noAnswer } from "./noAnswer.ts"
 import type { Head, RunList } from "./RunList.ts"
 import { Said } from "./Said.tsx"
 import { ago } from "./time.ts"
@@ -42,7 +43,12 @@ export const RunsNav = ({ current, list }: { readonly list: RunList; readonly cu
           {list.state === "unreachable" ? "Server out of reach" : running > 0 ? `${running} running` : ""}
         </span>
       </header>
-      <ul>
+      {list.isSlow && (
+        <p class="meta" role="status">
+          {noAnswer}
+        </p>
+      )}
+      <ul aria-label="Runs">
         {list.heads.map((head) => (
           <Item key={head.runId} head={head} isCurrent={head.runId === current} now={now} />
         ))}

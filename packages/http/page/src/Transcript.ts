@@ -98,7 +98,14 @@ export class Transcript {
   /** The connection was lost for a while; what follows is what came after the last event. */
   resumed(from: string, to: string): void {
     const place = this.lastSeq === 0 ? "" : `; it goes on after event ${this.lastSeq.toLocaleString("en")}`
-    this.#add({ kind: "resumed", text: `Connection lost at ${from}, back at ${to}${place}.` })
+    this.#add({ kind: "resumed", cause: "lost", text: `Connection lost at ${from}, back at ${to}${place}.` })
+  }
+
+  /** Nobody looked for a while; what follows came meanwhile. Before the first event there is nothing that it follows. */
+  paused(from: string, to: string): void {
+    if (this.lastSeq === 0) return
+    const place = `after event ${this.lastSeq.toLocaleString("en")}`
+    this.#add({ kind: "resumed", cause: "hidden", text: `Hidden from ${from} to ${to}; it goes on ${place}.` })
   }
 
   /** A row has been opened or closed. */

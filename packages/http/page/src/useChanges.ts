@@ -11,7 +11,9 @@ export const useChanges = (changes: Changes): void => {
       setDrawn({})
     }
     const unsubscribe = changes.subscribe(() => {
-      if (frame === 0) frame = requestAnimationFrame(draw)
+      // Nothing is drawn of a hidden tab but its title.
+      if (document.visibilityState === "hidden") setDrawn({})
+      else if (frame === 0) frame = requestAnimationFrame(draw)
     })
     // What changed before this.
     setDrawn({})
