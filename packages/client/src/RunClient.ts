@@ -147,7 +147,7 @@ export interface Options {
   readonly idleTimeout?: Duration.Input | undefined
   /** An append that took so long is repeated; 30 s by default. */
   readonly appendTimeout?: Duration.Input | undefined
-  /** Characters that one event may have; 16 Mi by default. */
+  /** Characters that the lines of one event may have; 16 Mi by default. */
   readonly maxEventSize?: number | undefined
 }
 

@@ -16,7 +16,7 @@ export interface ReadOptions extends RequestOptions {
   readonly after?: string | number | undefined
   /** A connection on which no byte came for so many ms is lost; 45,000 by default, three times the server's heartbeat. */
   readonly idleTimeout?: number | undefined
-  /** Characters that one event may have; 16 Mi by default. */
+  /** Characters that the lines of one event may have; 16 Mi by default. */
   readonly maxEventSize?: number | undefined
   /** Is told of each change of the connection. */
   readonly onConnection?: ((connection: Connection) => void) | undefined

@@ -95,7 +95,9 @@ const parsed = (chunks: ReadonlyArray<Uint8Array>) => {
   return { frames, retry: parser.retry }
 }
 
-const lines = (count: number) => new TextEncoder().encode(`data: ${"x".repeat(98)}\n`.repeat(count))
+const repeated = (part: string, count: number) => new TextEncoder().encode(part.repeat(count))
+
+const lines = (count: number) => repeated(`data: ${"x".repeat(98)}\n`, count)
 
 describe("the parser", () => {
   it.prop(
@@ -140,7 +142,15 @@ describe("the parser", () => {
     assert.throws(() => parsed([Uint8Array.of(0x64, 0xff, 0x0a)]), Violation)
     assert.throws(() => parsed([new TextEncoder().encode(`data: ${"x".repeat(1001)}\n`)]), Violation)
     assert.throws(() => parsed(Array.from({ length: 20 }, () => new TextEncoder().encode("x".repeat(100)))), Violation)
-    assert.throws(() => parsed([lines(11)]), Violation)
-    assert.doesNotThrow(() => parsed([lines(10)]))
+    assert.throws(() => parsed([lines(10)]), Violation)
+    assert.doesNotThrow(() => parsed([lines(9)]))
+  })
+
+  it("counts the lines of a frame that bring nothing, but no comments", () => {
+    for (const field of ["data\n", "data:\n", "id: 1\n", "event: a\n", "nothing: a\n"]) {
+      assert.throws(() => parsed([repeated(field, 300)]), Violation)
+      assert.doesNotThrow(() => parsed([repeated(`${field}\n`, 300)]))
+    }
+    assert.strictEqual(parsed([repeated(":\n", 2_000), repeated("data: a\n\n", 1)]).frames[0]?.data, "a")
   })
 })

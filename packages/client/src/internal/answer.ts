@@ -19,11 +19,12 @@ export const textOf = async (
   ms: number,
   signal: AbortSignal | undefined,
 ): Promise<string> => {
-  const reader = body?.getReader()
+  if (body === null) return ""
+  const reader = body.getReader()
   const decoder = new TextDecoder()
   let text = ""
   const read = async (): Promise<string> => {
-    for (let bytes = 0; reader !== undefined && bytes < most;) {
+    for (let bytes = 0; bytes < most;) {
       const { done, value } = await reader.read()
       if (done) break
       bytes += value.length
@@ -34,6 +35,6 @@ export const textOf = async (
   try {
     return await within(read(), ms, signal, status >= 400 ? () => text : undefined)
   } finally {
-    reader?.cancel().catch(ignore)
+    reader.cancel().catch(ignore)
   }
 }

@@ -29,8 +29,12 @@ export class EventStreamParser {
   #id: string | undefined
   #event = ""
   #data: string | undefined
+  /** The lines of its data after the first, which hardly any frame has. */
+  #more: Array<string> = []
+  /** Characters of the frame's lines so far, comments aside. */
+  #length = 0
 
-  /** `maxLength`: characters that one frame may have. */
+  /** `maxLength`: characters that the lines of one frame may have. */
   constructor(maxLength: number) {
     this.#maxLength = maxLength
   }
@@ -66,25 +70,37 @@ export class EventStreamParser {
   }
 
   #bound(length: number): void {
-    if (length + (this.#data?.length ?? 0) > this.#maxLength) {
+    if (this.#length + length > this.#maxLength) {
       throw new Violation(`a frame has more than ${this.#maxLength} characters`)
     }
+  }
+
+  #joined(first: string): string {
+    if (this.#more.length === 0) return first
+    const data = `${first}\n${this.#more.join("\n")}`
+    this.#more = []
+    return data
   }
 
   #take(line: string, frames: Array<Frame>): void {
     if (line === "") {
       // A name or an id without data is no event.
-      if (this.#data !== undefined) frames.push({ id: this.#id, event: this.#event, data: this.#data })
+      if (this.#data !== undefined) frames.push({ id: this.#id, event: this.#event, data: this.#joined(this.#data) })
       this.#id = this.#data = undefined
       this.#event = ""
+      this.#length = 0
       return
     }
     const colon = line.indexOf(":")
+    if (colon === 0) return
+    // The whole line and its end, as each costs something, even one that brings nothing.
+    this.#length += line.length + 1
+    this.#bound(0)
     const field = colon < 0 ? line : line.slice(0, colon)
     const value = colon < 0 ? "" : line.slice(line[colon + 1] === " " ? colon + 2 : colon + 1)
     if (field === "data") {
-      this.#bound(value.length)
-      this.#data = this.#data === undefined ? value : `${this.#data}\n${value}`
+      if (this.#data === undefined) this.#data = value
+      else this.#more.push(value)
     } else if (field === "event") this.#event = value
     else if (field === "id" && !value.includes("\0")) this.#id = value
     else if (field === "retry" && /^\d+$/.test(value)) this.retry = Number(value)

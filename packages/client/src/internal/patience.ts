@@ -5,7 +5,7 @@ import { Lost } from "./failure.ts"
 /** A connection on which no byte came for so many ms is lost: three times the heartbeat of a server. */
 export const defaultIdleTimeout = 45_000
 
-/** Characters that one event may have. */
+/** Characters that the lines of one event may have. */
 export const defaultMaxEventSize = 16 * 1024 * 1024
 
 /** Tries in a row that may fail. */
