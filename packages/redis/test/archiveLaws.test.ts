@@ -1,4 +1,4 @@
 import * as EventArchiveLaws from "@throughline/testing/EventArchiveLaws"
 import { backend } from "./lawRedis.ts"
 
-EventArchiveLaws.suite("redis", backend)
+EventArchiveLaws.suite("redis", backend, { slow: true })

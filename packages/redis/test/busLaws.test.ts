@@ -5,4 +5,5 @@ import { backend } from "./lawRedis.ts"
 
 EventBusLaws.suite("redis", (options) => EventBus.layer(options).pipe(Layer.provideMerge(backend())), {
   timeout: 300_000,
+  slow: true,
 })

@@ -3,4 +3,4 @@ import * as StreamAdapterLaws from "@throughline/testing/StreamAdapterLaws"
 import { backend } from "./lawRedis.ts"
 
 StreamAdapterLaws.suite("redis", backend)
-BridgeLaws.suite("redis", backend, { timeout: 300_000 })
+BridgeLaws.suite("redis", backend, { timeout: 300_000, slow: true })

@@ -7,9 +7,12 @@ import * as Layer from "effect/Layer"
 
 const client = SqliteClient.layer({ filename: ":memory:" })
 
-EventBusLaws.suite("sqlite in memory", (options) =>
-  EventBus.layer(options).pipe(
-    Layer.provideMerge(Layer.mergeAll(SqlEventStore.layer(), SqlEventArchive.layer())),
-    Layer.provide(client),
-  ),
+EventBusLaws.suite(
+  "sqlite in memory",
+  (options) =>
+    EventBus.layer(options).pipe(
+      Layer.provideMerge(Layer.mergeAll(SqlEventStore.layer(), SqlEventArchive.layer())),
+      Layer.provide(client),
+    ),
+  { slow: true },
 )

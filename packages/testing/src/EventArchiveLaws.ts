@@ -80,6 +80,7 @@ export const checkpointed: ArchiveLaw = Law.make({
   history: Arbitrary.all({ commands: written, more: Generator.int(1, 5) }),
   size: 60,
   runs: 40,
+  enough: 20,
   property: Effect.fnUntraced(function* ({ commands, more }, reach) {
     const world = StorePlayer.makeWorld(undefined, reach)
     yield* StorePlayer.play(world, commands)
@@ -157,6 +158,7 @@ export const followed: ArchiveLaw = Law.make({
   name: "a reader that replays from checkpoint to checkpoint while others write sees each event once, in order",
   history: Arbitrary.all({ writers: Generator.int(1, 4), events: Generator.int(1, 15), before: Generator.int(0, 10) }),
   runs: 40,
+  enough: 20,
   property: Effect.fnUntraced(function* ({ before, events, writers }) {
     const store = yield* EventStore
     const archive = yield* EventArchive
@@ -250,6 +252,7 @@ export const scoped: ArchiveLaw = Law.make({
   history: Arbitrary.all({ commands: written, cut: ArchiveReplay.filter, used: ArchiveReplay.filter }),
   size: 40,
   runs: 60,
+  enough: 30,
   reaches: { CursorScopeMismatch: 0.3 },
   property: Effect.fnUntraced(function* ({ commands, cut, used }, reach) {
     const world = StorePlayer.makeWorld(undefined, reach)
@@ -275,6 +278,7 @@ export const unaltered: ArchiveLaw = Law.make({
   }),
   size: 60,
   runs: 60,
+  enough: 30,
   property: Effect.fnUntraced(function* ({ alterations, filter }, reach) {
     const world = StorePlayer.makeWorld(undefined, reach)
     yield* StorePlayer.append(world, StorePlayer.requestFor(world, 0))

@@ -125,6 +125,7 @@ export const resumed: BusLaw = Law.make({
   size: 100,
   options: ({ ringFrames }) => ({ ringFrames }),
   runs: 150,
+  enough: 40,
   reaches: { "within the ring": 0.1, "past the ring": 0.05, "another bus": 0.2 },
   property: Effect.fnUntraced(function* ({ commands, cut, elsewhere, ringFrames, to }, reach) {
     const world = yield* BusWorld.makeWorld
@@ -171,6 +172,7 @@ export const scopes: BusLaw = Law.make({
   name: "a cursor of one scope is refused by every other, as CursorScopeMismatch",
   history: Arbitrary.all({ one: BusHistory.subscription, other: BusHistory.subscription, repair: Generator.boolean }),
   runs: 60,
+  enough: 20,
   reaches: { "another scope": 0.5 },
   property: Effect.fnUntraced(function* ({ one, other, repair }, reach) {
     const world = yield* BusWorld.makeWorld
@@ -244,6 +246,7 @@ export const repaired: BusLaw = Law.make({
   size: 100,
   options: ({ ringFrames }) => ({ ringFrames }),
   runs: 150,
+  enough: 30,
   reaches: { "two visits": 0.3, "a foreign event": 0.2 },
   property: Effect.fnUntraced(function* ({ to, visits }, reach) {
     const world = yield* BusWorld.makeWorld
@@ -308,6 +311,7 @@ export const repairedFromLive: BusLaw = Law.make({
   size: 80,
   options: ({ ringFrames }) => ({ ringFrames }),
   runs: 200,
+  enough: 50,
   reaches: { "more holes than a cursor names": 0.1, "foreign events after the cursor": 0.15 },
   property: Effect.fnUntraced(function* ({ after, before, cut, elsewhere, holes, late, ringFrames, to }, reach) {
     const world = yield* BusWorld.makeWorld
@@ -377,6 +381,7 @@ export const terminals: BusLaw = Law.make({
   size: 100,
   options: ({ ringFrames }) => ({ ringFrames }),
   runs: 200,
+  enough: 100,
   reaches: { "a loss": 0.2, SubscriberOverflow: 0.05, TerminalOverflow: 0.05, "no failure": 0.3 },
   property: Effect.fnUntraced(function* ({ capacity, phases, policy, reserve, to }, reach) {
     const world = yield* BusWorld.makeWorld

@@ -18,18 +18,13 @@ import { bounded, burst, nothingLeft, notHeldUp, shared } from "./internal/hubLa
 import { anyPlace, caughtUp, refused, removed, trimmed, twoParts, typed } from "./internal/hubLawsPlaces.ts"
 import { leavesOut, notHoles, ownCursor, session } from "./internal/hubLawsSession.ts"
 import { atOnce, endArrives, leftAlone, mayNotWrite, outlasts, takenUp, willOnce } from "./internal/hubLawsTime.ts"
-import { oldAnswers, wholeOf } from "./internal/hubLawsWhole.ts"
+import { oldAnswers, whole } from "./internal/hubLawsWhole.ts"
 import type { Below } from "./internal/hubWorld.ts"
 import * as Law from "./Law.ts"
 
 export { type Below, HubUnderTest } from "./internal/hubWorld.ts"
 
 export type HubLaw = Law.Law<Below, StoreOptions>
-
-/** The run, whole, over this many histories; 1,000 unless a suite says otherwise. */
-export { wholeOf }
-
-export const whole: HubLaw = wholeOf(1000)
 
 export {
   anyPlace,
@@ -55,6 +50,7 @@ export {
   trimmed,
   twoParts,
   typed,
+  whole,
   willOnce,
 }
 
@@ -87,15 +83,6 @@ export const laws: ReadonlyArray<HubLaw> = [
   nothingLeft,
 ]
 
-/** How a suite of the hub's laws runs. */
-export interface SuiteOptions extends Law.SuiteOptions {
-  /** Histories of the first law, the largest; 1,000 by default. */
-  readonly histories?: number | undefined
-}
-
 /** Registers the laws of the hub over a store, its archive and an adapter. */
-export const suite = (name: string, subject: Law.Subject<Below, StoreOptions>, options: SuiteOptions = {}): void => {
-  const { histories } = options
-  const chosen = histories === undefined ? laws : laws.map((law) => (law === whole ? wholeOf(histories) : law))
-  Law.suite("SubscriptionHub", name, chosen, subject, options)
-}
+export const suite = (name: string, subject: Law.Subject<Below, StoreOptions>, options?: Law.SuiteOptions): void =>
+  Law.suite("SubscriptionHub", name, laws, subject, options)

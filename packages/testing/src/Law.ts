@@ -53,6 +53,8 @@ export type Subject<R, Options> =
 export interface Settings {
   /** Histories per law; at least what the law itself asks for. */
   readonly runs?: number | undefined
+  /** The layer is slow: what the law itself asks for is what catches its mutants, and no more. */
+  readonly slow?: boolean | undefined
   readonly seed?: number | undefined
   /** The text of `THROUGHLINE_REPLAY`: one case, and the way to its smallest form. */
   readonly replay?: string | undefined
@@ -90,6 +92,8 @@ export interface Law<out R, out Options = never> {
   readonly name: string
   /** Histories per check unless more are asked for. */
   readonly runs: number
+  /** The same where the layer is slow. */
+  readonly enough: number
   readonly check: (subject: Subject<R, Options>, settings?: Settings) => Effect.Effect<Verdict>
 }
 
@@ -192,6 +196,11 @@ export const make = <A, R, Options = never>(spec: {
   readonly size?: number | undefined
   /** Histories per check, 100 by default. `fixed`: more than that never show more. */
   readonly runs?: number | undefined
+  /**
+   * Histories per check of a slow layer, where far fewer than `runs` will do: each mutant of the law was caught within so
+   * many from each of 30 seeds.
+   */
+  readonly enough?: number | undefined
   readonly fixed?: boolean | undefined
   readonly options?: ((history: A) => Options) | undefined
   readonly reaches?: Readonly<Record<string, number>> | undefined
@@ -201,6 +210,7 @@ export const make = <A, R, Options = never>(spec: {
 }): Law<Exclude<R, Services>, Options> => {
   const { name, promise } = spec
   const defaultRuns = spec.runs ?? 100
+  const enough = spec.enough ?? defaultRuns
   const hangsAfter = spec.hangsAfter ?? 60_000
   const cases = Arbitrary.all({ history: spec.history, seed: anySeed })
 
@@ -212,7 +222,8 @@ export const make = <A, R, Options = never>(spec: {
       const report = `promise ${promise} was not checked: ${name}\nit configures the layer, so pass a function of options that gives the layer`
       return { _tag: "Broken", fault: "unchecked", report }
     }
-    const runs = spec.fixed === true ? defaultRuns : Math.max(defaultRuns, settings.runs ?? 0)
+    const asked = settings.slow === true ? enough : defaultRuns
+    const runs = spec.fixed === true ? defaultRuns : Math.max(asked, settings.runs ?? 0)
     const seed = settings.seed ?? (yield* Random.nextIntBetween(0, seedRange))
     const reached = new Map<string, number>()
     let giveUpAt = Number.POSITIVE_INFINITY
@@ -274,6 +285,7 @@ export const make = <A, R, Options = never>(spec: {
     promise,
     name,
     runs: defaultRuns,
+    enough,
     // What every case provides need not come from the subject.
     check: check as Law<Exclude<R, Services>, Options>["check"],
   }
@@ -295,6 +307,8 @@ export const settings: Effect.Effect<Settings, Config.ConfigError> = Effect.gen(
 export interface SuiteOptions {
   /** Live milliseconds a law may take at its own number of histories; 300,000 by default. Rises with `THROUGHLINE_RUNS`. */
   readonly timeout?: number | undefined
+  /** Only as many histories per law as catch its mutants, for a layer whose histories take long; `false` by default. */
+  readonly slow?: boolean | undefined
 }
 
 /**
@@ -308,7 +322,7 @@ export const suite = <R, Options>(
   subject: Subject<R, Options>,
   options: SuiteOptions = {},
 ): void => {
-  const current = Effect.runSync(settings)
+  const current = { ...Effect.runSync(settings), slow: options.slow }
   describe(`${service} over ${name}`, () => {
     for (const law of laws) {
       const timeout = (options.timeout ?? 300_000) * Math.max(1, Math.ceil((current.runs ?? 0) / law.runs))

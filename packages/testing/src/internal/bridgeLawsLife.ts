@@ -88,6 +88,7 @@ export const renewedNoMore: Law.Law<World.Below> = Law.make({
     more: Generator.boolean,
   }),
   runs: 40,
+  enough: 20,
   property: Effect.fnUntraced(function* ({ finish, more, runs }) {
     const store = yield* EventStore
     const gone = "gone"
@@ -155,6 +156,7 @@ export const recorded: Law.Law<World.Below> = Law.make({
     store: Arbitrary.map(FaultPlan.arbitraryStore(), (plan) => ({ ...plan, outages: [], lateMillis: 100, inARow: 2 })),
   }),
   runs: 60,
+  enough: 30,
   reaches: { "a retry": 0.15 },
   property: Effect.fnUntraced(function* ({ ending, events, named, store, wait }, reach) {
     const process = yield* World.start({ ...World.calm, store }, { maxBatchEvents: 4 })

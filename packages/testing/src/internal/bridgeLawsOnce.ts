@@ -103,6 +103,7 @@ export const once: Law.Law<World.Below> = Law.make({
   name: "every event is stored exactly once, in the order of its source, whatever a retry can mend goes wrong",
   history,
   runs: 100,
+  enough: 40,
   reaches: {
     "a retry": 0.5,
     "an answer after the work was done": 0.2,
@@ -146,6 +147,7 @@ export const storedBeforeLive: Law.Law<World.Below> = Law.make({
   name: "an envelope is published once it is stored, in seq order, to its run's and session's rooms, and not before",
   history,
   runs: 60,
+  enough: 30,
   reaches: { "a retry": 0.5, "an answer after the work was done": 0.2 },
   property: Effect.fnUntraced(function* (case_: History, reach) {
     const { given, process, status } = yield* play(case_)
@@ -248,6 +250,7 @@ export const cutAtTheEnd: Law.Law<World.Below> = Law.make({
     ),
   }),
   runs: 60,
+  enough: 30,
   reaches: { "events after an end": 0.5 },
   property: Effect.fnUntraced(function* ({ bounds, script, trouble }, reach) {
     const process = yield* World.start(trouble, bounds)

@@ -35,6 +35,7 @@ export const notHeldUp: HubLaw = Law.make({
     ),
     readers: Generator.int(1, 3),
   }),
+  enough: 30,
   property: Effect.fnUntraced(function* ({ before, bursts, hub, others, readers }) {
     const process = yield* World.start(World.calm, hub)
     if (before > 0) yield* World.write(process.adapter, runId, yield* World.steps(before))
@@ -73,6 +74,7 @@ export const bounded: HubLaw = Law.make({
     minutes: Generator.int(0, 2),
   }),
   runs: 50,
+  enough: 20,
   property: Effect.fnUntraced(function* ({ bufferEvents, minutes, pageEvents, stored, takes }) {
     const process = yield* World.start(World.calm, { pageEvents, bufferEvents })
     yield* World.write(process.adapter, runId, yield* World.steps(stored))
@@ -101,6 +103,7 @@ export const shared: HubLaw = Law.make({
     before: Generator.int(0, 20),
     holes: Arbitrary.array(Generator.int(1, 10), { minLength: 1, maxLength: 4 }),
   }),
+  enough: 30,
   property: Effect.fnUntraced(function* ({ before, holes, readers }) {
     const process = yield* World.start()
     const { probe } = process

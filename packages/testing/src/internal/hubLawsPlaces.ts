@@ -40,6 +40,7 @@ export const anyPlace: HubLaw = Law.make({
     endedBefore: Generator.boolean,
     bare: Generator.boolean,
   }),
+  enough: 30,
   property: Effect.fnUntraced(function* ({ after, bare, before, endedBefore, hub, path }) {
     const process = yield* World.start(troubledPath(path), hub)
     if (before > 0) yield* World.write(process.adapter, runId, yield* World.steps(before))
@@ -78,6 +79,7 @@ export const caughtUp: HubLaw = Law.make({
     readers: Arbitrary.array(Reader.arbitraryReader, { minLength: 1, maxLength: 4 }),
   }),
   runs: 200,
+  enough: 30,
   property: Effect.fnUntraced(function* ({ hub, path, readers, store, writes }) {
     const process = yield* World.start({ adapter: path, store }, hub)
     const seen = yield* Effect.forEach(readers, (plan) => Reader.follow(process, runId, plan))
@@ -112,6 +114,7 @@ export const refused: HubLaw = Law.make({
     seq: Generator.int(0, 10),
     text: Generator.int(0, notCursors.length - 1),
   }),
+  enough: 30,
   property: Effect.fnUntraced(function* ({ beyond, ended, seq, stored, text, watched }) {
     const process = yield* World.start()
     const written = yield* World.write(process.adapter, other, yield* World.steps(10))
@@ -166,6 +169,7 @@ export const removed: HubLaw = Law.make({
     ),
   }),
   runs: 200,
+  enough: 30,
   reaches: { "a reader under a removal": 0.2, "a slow reader under a removal": 0.1 },
   property: Effect.fnUntraced(function* (history, reach) {
     const { again, ended, hub, path, pause, stored, wait } = history
@@ -256,6 +260,7 @@ export const trimmed: HubLaw = Law.make({
     ),
   }),
   runs: 200,
+  enough: 40,
   reaches: { "trimmed history skipped": 0.2, "trimmed history refused": 0.2 },
   property: Effect.fnUntraced(function* ({ before, hub, path, readers, writes }, reach) {
     const store = yield* EventStore
@@ -317,6 +322,7 @@ export const twoParts: HubLaw = Law.make({
     }),
     takenAfter: Generator.int(0, 5_000),
   }),
+  enough: 30,
   property: Effect.fnUntraced(function* ({ after, before, hub, limit, path, takenAfter, writes }) {
     const process = yield* World.start(troubledPath(path), hub)
     if (before > 0) yield* World.write(process.adapter, runId, yield* World.steps(before))
@@ -356,6 +362,7 @@ export const typed: HubLaw = Law.make({
     corrupt: Generator.int(0, 25),
   }),
   reaches: { "a corrupt record": 0.2 },
+  enough: 40,
   property: Effect.fnUntraced(function* ({ after, before, corrupt, hub }, reach) {
     const process = yield* World.start(World.calm, hub)
     const write = Effect.fnUntraced(function* (first: number, count: number) {

@@ -125,6 +125,7 @@ export const session: HubLaw = Law.make({
     ),
   }),
   runs: 200,
+  enough: 100,
   reaches: { "a reader that came back": 0.2, "events of two runs": 0.2, "a lost message": 0.2 },
   property: Effect.fnUntraced(function* ({ hub, producers, readers, trouble }, reach) {
     const process = yield* World.start(trouble, hub)
@@ -170,6 +171,7 @@ export const notHoles: HubLaw = Law.make({
     readers: Generator.int(1, 3),
     quiet: Generator.int(0, 60),
   }),
+  enough: 30,
   property: Effect.fnUntraced(function* ({ before, quiet, readers, writes }) {
     const process = yield* World.start()
     const write = ({ events, run }: (typeof writes)[number]) =>
@@ -207,6 +209,7 @@ export const ownCursor: HubLaw = Law.make({
   promise: 11,
   name: "a session resumes only from its own cursors",
   history: Arbitrary.all({ stored: Generator.int(1, 5), cut: Generator.int(0, 5) }),
+  enough: 30,
   property: Effect.fnUntraced(function* ({ cut, stored }) {
     const process = yield* World.start()
     const archive = yield* EventArchive
@@ -249,6 +252,7 @@ export const leavesOut: HubLaw = Law.make({
     removes: Generator.boolean,
   }),
   reaches: { "a trimmed run": 0.2 },
+  enough: 40,
   property: Effect.fnUntraced(function* ({ before, removes }, reach) {
     const process = yield* World.start()
     const archive = yield* EventArchive

@@ -40,6 +40,7 @@ export const atOnce: HubLaw = Law.make({
     writes: Arbitrary.array(Generator.int(1, 8), { minLength: 1, maxLength: 6 }),
     readers: Generator.int(1, 4),
   }),
+  enough: 30,
   property: Effect.fnUntraced(function* ({ before, hub, readers, writes }) {
     const process = yield* World.start(World.calm, hub)
     if (before > 0) yield* World.write(process.adapter, runId, yield* World.steps(before))
@@ -77,6 +78,7 @@ export const endArrives: HubLaw = Law.make({
     waits: Arbitrary.array(Generator.int(0, 20_000), { maxLength: 4 }),
     readers: Arbitrary.array(Generator.int(0, 10_000), { minLength: 1, maxLength: 3 }),
   }),
+  enough: 60,
   property: Effect.fnUntraced(function* ({ from, how, readers, waits, watchdog }) {
     const process = yield* World.start(deadPath(how, from), { watchdog: watchdog * 1000 })
     const seen = yield* Effect.forEach(readers, (joins) => Reader.follow(process, runId, { ...Reader.plain, joins }))
@@ -112,6 +114,7 @@ export const takenUp: HubLaw = Law.make({
     ),
     readers: Generator.int(1, 3),
   }),
+  enough: 40,
   property: Effect.fnUntraced(function* ({ outages, readers }) {
     const process = yield* World.start()
     yield* World.write(process.adapter, runId, yield* World.steps(1))
@@ -171,6 +174,7 @@ export const willOnce: HubLaw = Law.make({
     ),
   }),
   runs: 200,
+  enough: 40,
   reaches: { "a race of watchers": 0.05, "an expired lease renewed in time": 0.2 },
   property: Effect.fnUntraced(function* (history, reach) {
     const { grace, processes, renewals, trouble, ttl, watchdog } = history
@@ -315,6 +319,7 @@ export const outlasts: HubLaw = Law.make({
     deaf: Generator.boolean,
     readers: Generator.int(1, 3),
   }),
+  enough: 30,
   property: Effect.fnUntraced(function* ({ before, deaf, mode, readers, seconds, stored }, reach) {
     const process = yield* World.start(deaf ? deadPath("lose", 0) : World.calm, { pageEvents: 5 })
     if (stored > 0) yield* World.write(process.adapter, runId, yield* World.steps(stored))

@@ -73,82 +73,81 @@ const tell = Effect.fnUntraced(function* (
   }
 })
 
-/** The law over so many histories. */
-export const wholeOf = (runs: number): Law.Law<World.Below, StoreOptions> =>
-  Law.make({
-    promise: 6,
-    name: "a reader sees each seq after its place once, in order, to the end, whatever goes wrong below",
-    history: Arbitrary.all({
-      trouble: arbitraryTrouble,
-      hub: arbitraryHub,
-      producers: Arbitrary.array(
-        Arbitrary.array(
-          Arbitrary.all({ wait: Generator.int(0, 3_000), run: Generator.int(0, 1), events: Generator.int(1, 8) }),
-          {
-            minLength: 3,
-            maxLength: 8,
-          },
-        ),
-        { minLength: 1, maxLength: 3 },
+export const whole: Law.Law<World.Below, StoreOptions> = Law.make({
+  promise: 6,
+  name: "a reader sees each seq after its place once, in order, to the end, whatever goes wrong below",
+  history: Arbitrary.all({
+    trouble: arbitraryTrouble,
+    hub: arbitraryHub,
+    producers: Arbitrary.array(
+      Arbitrary.array(
+        Arbitrary.all({ wait: Generator.int(0, 3_000), run: Generator.int(0, 1), events: Generator.int(1, 8) }),
+        {
+          minLength: 3,
+          maxLength: 8,
+        },
       ),
-      ends: Generator.int(0, 3_000),
-      readers: Arbitrary.array(Arbitrary.all({ run: Generator.int(0, 1), plan: Reader.arbitraryReader }), {
-        minLength: 1,
-        maxLength: 5,
+      { minLength: 1, maxLength: 3 },
+    ),
+    ends: Generator.int(0, 3_000),
+    readers: Arbitrary.array(Arbitrary.all({ run: Generator.int(0, 1), plan: Reader.arbitraryReader }), {
+      minLength: 1,
+      maxLength: 5,
+    }),
+  }),
+  runs: 1000,
+  enough: 100,
+  reaches: {
+    "a repair": 0.2,
+    "an outage of the live path": 0.2,
+    "an outage of the store": 0.2,
+    "a reconnect": 0.2,
+    "a lost message": 0.2,
+    "a doubled message": 0.2,
+    "a late message": 0.2,
+    "an answer after the work was done": 0.2,
+    "a reader that came back": 0.2,
+  },
+  property: Effect.fnUntraced(function* (history, reach) {
+    const process = yield* World.start(history.trouble, history.hub)
+    const readers = yield* Effect.forEach(history.readers, ({ plan, run }, index) =>
+      Effect.map(Reader.follow(process, World.runIdOf(run), plan), (seen) => ({
+        name: `reader ${index}`,
+        runId: World.runIdOf(run),
+        seen,
+      })),
+    )
+    const runIds = [0, 1].map(World.runIdOf)
+    const producing = yield* Effect.forkChild(
+      Effect.gen(function* () {
+        yield* Effect.forEach(
+          history.producers,
+          Effect.fnUntraced(function* (steps, index) {
+            const append = World.producer(`producer-${index}`, process)
+            for (const { events, run, wait } of steps) {
+              yield* Effect.sleep(wait)
+              yield* append(World.runIdOf(run), yield* Effect.forEach(Array(events).keys(), World.step))
+            }
+          }),
+          { concurrency: "unbounded", discard: true },
+        )
+        yield* Effect.sleep(history.ends)
+        const append = World.producer("closer", process)
+        for (const runId of runIds) yield* append(runId, [yield* World.done])
       }),
-    }),
-    runs,
-    reaches: {
-      "a repair": 0.2,
-      "an outage of the live path": 0.2,
-      "an outage of the store": 0.2,
-      "a reconnect": 0.2,
-      "a lost message": 0.2,
-      "a doubled message": 0.2,
-      "a late message": 0.2,
-      "an answer after the work was done": 0.2,
-      "a reader that came back": 0.2,
-    },
-    property: Effect.fnUntraced(function* (history, reach) {
-      const process = yield* World.start(history.trouble, history.hub)
-      const readers = yield* Effect.forEach(history.readers, ({ plan, run }, index) =>
-        Effect.map(Reader.follow(process, World.runIdOf(run), plan), (seen) => ({
-          name: `reader ${index}`,
-          runId: World.runIdOf(run),
-          seen,
-        })),
-      )
-      const runIds = [0, 1].map(World.runIdOf)
-      const producing = yield* Effect.forkChild(
-        Effect.gen(function* () {
-          yield* Effect.forEach(
-            history.producers,
-            Effect.fnUntraced(function* (steps, index) {
-              const append = World.producer(`producer-${index}`, process)
-              for (const { events, run, wait } of steps) {
-                yield* Effect.sleep(wait)
-                yield* append(World.runIdOf(run), yield* Effect.forEach(Array(events).keys(), World.step))
-              }
-            }),
-            { concurrency: "unbounded", discard: true },
-          )
-          yield* Effect.sleep(history.ends)
-          const append = World.producer("closer", process)
-          for (const runId of runIds) yield* append(runId, [yield* World.done])
-        }),
-        { startImmediately: true },
-      )
-      const produced = yield* World.until(() => producing.pollUnsafe() !== undefined, patience)
-      yield* Law.holds(produced, "the producers never came to an end (a fault of the store under test)")
-      yield* Fiber.join(producing)
-      yield* World.until(() => readers.every(({ seen }) => seen.finishedAt !== undefined), patience)
-      for (const { name, runId, seen } of readers) {
-        const { envelopes } = yield* World.canonical(runId)
-        yield* Reader.sawWhole(`${name} of ${runId}`, seen, envelopes)
-      }
-      yield* tell(process, readers, reach)
-    }),
-  })
+      { startImmediately: true },
+    )
+    const produced = yield* World.until(() => producing.pollUnsafe() !== undefined, patience)
+    yield* Law.holds(produced, "the producers never came to an end (a fault of the store under test)")
+    yield* Fiber.join(producing)
+    yield* World.until(() => readers.every(({ seen }) => seen.finishedAt !== undefined), patience)
+    for (const { name, runId, seen } of readers) {
+      const { envelopes } = yield* World.canonical(runId)
+      yield* Reader.sawWhole(`${name} of ${runId}`, seen, envelopes)
+    }
+    yield* tell(process, readers, reach)
+  }),
+})
 
 export const oldAnswers: Law.Law<World.Below, StoreOptions> = Law.make({
   promise: 6,
@@ -165,6 +164,7 @@ export const oldAnswers: Law.Law<World.Below, StoreOptions> = Law.make({
     paces: Arbitrary.array(Generator.int(0, 3_000), { minLength: 1, maxLength: 4 }),
   }),
   runs: 200,
+  enough: 60,
   property: Effect.fnUntraced(function* ({ hub, paces, store, watchdog, writes }) {
     const runId = World.runIdOf(0)
     const process = yield* World.start({ store, adapter: FaultPlan.calmAdapter }, { ...hub, watchdog })
