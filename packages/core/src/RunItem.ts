@@ -32,6 +32,11 @@ export interface CaughtUp {
   readonly _tag: "CaughtUp"
   /** The last seq delivered before this item: the run's head at this moment, 0 for a run that has no events yet. */
   readonly head: number
+  /**
+   * The head's run cursor, absent of a run that has no events yet. It names the generation that the reader is bound to, also
+   * one that came with a bare seq and has received nothing.
+   */
+  readonly cursor?: string
 }
 
 /** Seqs `from` to `to` were trimmed; the reader goes on after them. */

@@ -198,6 +198,28 @@ describe("SubscriptionHub", () => {
       }).pipe(Effect.scoped, Effect.provide(layer)),
   )
 
+  it.effect("CaughtUp has the head's cursor, wherever the reader came from, and none of a run without events", () =>
+    Effect.gen(function* () {
+      const hub = yield* SubscriptionHub.SubscriptionHub
+      const caughtUp = (after?: Cursor.RunCursor) =>
+        hub.run(runId, { after, truncated: "skip" }).pipe(
+          Stream.filter(({ _tag }) => _tag === "CaughtUp"),
+          Stream.take(1),
+          Stream.runCollect,
+        )
+      assert.deepStrictEqual(yield* caughtUp(), [{ _tag: "CaughtUp", head: 0 }])
+      const { frames } = yield* append([line("1"), line("2"), line("3")])
+      const told = { _tag: "CaughtUp", head: 3, cursor: frames[2]!.cursor } as const
+      for (const after of [undefined, 1, 3, frames[0]!.cursor, frames[2]!.cursor]) {
+        assert.deepStrictEqual(yield* caughtUp(after), [told], `after ${after}`)
+      }
+      yield* append([end])
+      for (const after of [3, 4]) {
+        assert.deepStrictEqual(yield* caughtUp(after), [{ ...told, head: 4, cursor: told.cursor.replace("3", "4") }])
+      }
+    }).pipe(Effect.provide(layer)),
+  )
+
   it.effect("while the live path is down the store is polled, and events arrive within a second and a bit", () => {
     const down: StreamAdapter.StreamAdapter["Service"] = {
       publish: () => Effect.void,

@@ -31,7 +31,7 @@ describe("a run of many pages in SQLite", () => {
       assert.strictEqual(lines.length, 3602)
       const frames = lines.map((line, index) => `id: ${cursors[index]}\ndata: ${line}\n\n`)
       const end = `event: end\ndata: {"status":"completed","cursor":"${cursors.at(-1)}"}\n\n`
-      const caughtUp = `event: caught-up\ndata: {"head":3602}\n\n`
+      const caughtUp = `event: caught-up\ndata: {"head":3602,"cursor":"${cursors.at(-1)}"}\n\n`
       const whole = yield* server.follow(path)
       yield* whole.closed
       assert.strictEqual(whole.text, `retry: 2000\n\n${frames.join("")}${caughtUp}${end}`)

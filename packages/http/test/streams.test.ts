@@ -32,7 +32,7 @@ describe("a stream", () => {
       )
       assert.strictEqual(
         client.text,
-        `retry: 2000\n\n${frames[0]}${frames[1]}event: caught-up\ndata: {"head":2}\n\n${frames[2]}${frames[3]}event: end\ndata: {"status":"completed","cursor":"${end.frames[0]!.cursor}"}\n\n`,
+        `retry: 2000\n\n${frames[0]}${frames[1]}event: caught-up\ndata: {"head":2,"cursor":"${before.frames[1]!.cursor}"}\n\n${frames[2]}${frames[3]}event: end\ndata: {"status":"completed","cursor":"${end.frames[0]!.cursor}"}\n\n`,
       )
     }),
   )
@@ -113,14 +113,14 @@ describe("a stream", () => {
   it.live("is filtered, but for the end", () =>
     Effect.gen(function* () {
       const server = yield* serve()
-      yield* server.append(runId, [started, ...deltas(3)])
+      const stored = yield* server.append(runId, [started, ...deltas(3)])
       const client = yield* server.follow(`${path}?kinds=RunStarted`)
       yield* client.untilText("caught-up")
       yield* server.append(runId, deltas(3))
       yield* server.append(runId, [completed])
       yield* client.closed
       assert.deepStrictEqual(client.seqs, [1, 8])
-      assert.deepStrictEqual(client.control("caught-up"), [{ head: 4 }])
+      assert.deepStrictEqual(client.control("caught-up"), [{ head: 4, cursor: stored.frames[3]!.cursor }])
     }),
   )
 

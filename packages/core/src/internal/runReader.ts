@@ -255,7 +255,13 @@ class RunReader {
 
   #catchUp(): Item {
     this.#caughtUp = true
-    return { _tag: "CaughtUp", head: this.#seq }
+    const head = this.#seq
+    const generation = this.#generation
+    return {
+      _tag: "CaughtUp",
+      head,
+      ...(generation === undefined ? undefined : { cursor: Cursor.run(head, generation) }),
+    }
   }
 
   #finish(): Step {

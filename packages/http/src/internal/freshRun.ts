@@ -39,8 +39,9 @@ export const stream = (
     const replay = hub.run(runId, { after, truncated: "skip" }).pipe(
       Stream.takeUntil((item) => item._tag === "CaughtUp"),
       Stream.mapArray((items) => {
-        const last = items.findLast((item) => item._tag === "Event")
-        if (last !== undefined) after = last.cursor
+        // What it has caught up with binds a reader that came with a bare seq to the run that it found.
+        const last = items.findLast((item) => item._tag === "Event" || item._tag === "CaughtUp")
+        after = last?.cursor ?? after
         return items
       }),
     )

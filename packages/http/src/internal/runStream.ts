@@ -148,7 +148,7 @@ class Source {
     switch (item._tag) {
       case "CaughtUp":
         this.#isLive = true
-        return this.#sink.frame(sseFrame.controlFrame("caught-up", { head: item.head }))
+        return this.#sink.frame(sseFrame.controlFrame("caught-up", { head: item.head, cursor: item.cursor }))
       case "Truncated":
         return this.#sink.frame(sseFrame.controlFrame("truncated", { from: item.from, to: item.to }))
       case "Dropped": {
