@@ -294,7 +294,7 @@ describe("a shutdown", () => {
       )
       for (const answer of answers) {
         assert.match(answer, /HTTP\/1.1 200 /)
-        assert.match(answer, /\r\nConnection: close\r\n/)
+        assert.match(answer, /\r\nconnection: close\r\n/i)
       }
       yield* Fiber.join(closing)
     }),

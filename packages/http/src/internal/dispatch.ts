@@ -4,13 +4,15 @@ import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as ProblemDetails from "effect/http/ProblemDetails"
 import * as Metric from "effect/Metric"
+import * as Result from "effect/Result"
 import { openApi } from "../Api.ts"
 import type { Access, AccessRequest } from "../Access.ts"
 import type { Bounds } from "../Bounds.ts"
 import * as Page from "../Page.ts"
 import * as Problem from "../Problem.ts"
 import { Streaming } from "../Streams.ts"
-import { type Methods, methodsAt } from "./endpoints.ts"
+import { type Call, type Endpoint, type Methods, methodsAt } from "./endpoints.ts"
+import { negotiate } from "./negotiation.ts"
 import type { Limit } from "./rateLimit.ts"
 import * as Request from "./request.ts"
 import type { Services } from "./services.ts"
@@ -94,6 +96,11 @@ const count = (method: string, { status }: HttpServerResponse.HttpServerResponse
     1,
   )
 
+const isOfStream = ({ call, endpoint }: { readonly call: Call; readonly endpoint: Endpoint }) =>
+  call.request.method === "GET" &&
+  endpoint.types !== undefined &&
+  negotiate(call.request.headers["accept"], endpoint.types) === "text/event-stream"
+
 /** Makes the handler of all routes. */
 export const make = (options: Options) => {
   const { access, cors, limit, page, services } = options
@@ -122,7 +129,8 @@ export const make = (options: Options) => {
     return found === undefined ? undefined : Page.respond(found, request.headers["if-none-match"])
   }
 
-  const answer = Effect.fnUntraced(function* (
+  /** What a request asks for: an endpoint that it may use, or what needs none. */
+  const find = Effect.fnUntraced(function* (
     request: HttpServerRequest.HttpServerRequest,
     headers: Readonly<Record<string, string>>,
   ) {
@@ -132,16 +140,6 @@ export const make = (options: Options) => {
     const address = Request.addressOf(request)
     const from = address === undefined ? "unknown" : Request.clientAt(address)
     yield* limit(from)
-    if (yield* services.streams.isDraining) {
-      // A browser's `EventSource` that meets any other status than 200 stays away for good.
-      if (request.headers["accept"]?.includes("text/event-stream") === true) {
-        return HttpServerResponse.text(yield* services.streams.comeBack, {
-          contentType: "text/event-stream",
-          headers: { ...headers, "cache-control": "private, no-store", connection: "close" },
-        })
-      }
-      return yield* Problem.later("shutting-down", "the server is shutting down")
-    }
     const { path, query: queryText } = Request.splitUrl(request.url)
     const segments = Request.segmentsOf(path)
     if (segments === undefined) return yield* Problem.refuse("not-found", "there is nothing here")
@@ -165,20 +163,45 @@ export const make = (options: Options) => {
       remoteAddress: address,
     }
     const { client } = yield* permit(asked)
-    return yield* endpoint.answer({
+    const call: Call = {
       request,
       query,
       client: client ?? from,
       stillAllowed: Effect.isSuccess(permit(asked)),
       headers,
-    })
+    }
+    return { endpoint, call }
   })
+
+  const answer = Effect.fnUntraced(function* (
+    request: HttpServerRequest.HttpServerRequest,
+    headers: Readonly<Record<string, string>>,
+  ) {
+    const found = yield* Effect.result(find(request, headers))
+    if (yield* services.streams.isDraining) {
+      const isStream = Result.isSuccess(found) && "endpoint" in found.success && isOfStream(found.success)
+      return isStream ? yield* comeBack : yield* Problem.later("shutting-down", "the server is shutting down")
+    }
+    const wanted = yield* Effect.fromResult(found)
+    return "endpoint" in wanted ? yield* wanted.endpoint.answer(wanted.call) : wanted
+  })
+
+  /** A browser's `EventSource` that meets any other status than 200 stays away for good. */
+  const comeBack = Effect.map(services.streams.comeBack, (text) =>
+    HttpServerResponse.text(text, {
+      contentType: "text/event-stream",
+      headers: { "cache-control": "private, no-store" },
+    }),
+  )
 
   return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) => {
     const shared = corsHeaders(cors, request)
     const headers = shared === undefined ? commonHeaders : { ...commonHeaders, ...shared }
     const respond = (response: HttpServerResponse.HttpServerResponse) =>
-      Effect.as(count(request.method, response), HttpServerResponse.setHeaders(response, headers))
+      Effect.map(Effect.andThen(count(request.method, response), services.streams.isDraining), (isDraining) =>
+        // A server that is shutting down answers nothing more on a connection.
+        HttpServerResponse.setHeaders(response, isDraining ? { ...headers, connection: "close" } : headers),
+      )
     return answer(request, headers).pipe(
       Effect.catchDefect((cause) =>
         Effect.fail(new Problem.Refused({ name: "internal-error", detail: "the server failed", cause })),
@@ -187,7 +210,10 @@ export const make = (options: Options) => {
       Effect.flatMap((outcome) =>
         // What answered is over by now: a stream, which lasts, holds none of it.
         outcome instanceof Streaming
-          ? services.streams.serve(request, outcome).pipe(Effect.catch(refused), Effect.flatMap(respond))
+          ? services.streams.serve(request, outcome).pipe(
+              Effect.catch((error) => (error.name === "shutting-down" ? comeBack : refused(error))),
+              Effect.flatMap(respond),
+            )
           : respond(outcome),
       ),
       // Servers run requests uninterruptibly unless a router says otherwise; one whose client is gone ends here.

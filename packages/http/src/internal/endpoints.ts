@@ -21,16 +21,18 @@ import * as SessionStream from "./sessionStream.ts"
 type Answer = Effect.Effect<HttpServerResponse.HttpServerResponse | Streaming, Problem.Refused>
 
 /** A request that may be answered. */
-interface Call extends Pick<StreamOptions, "client" | "headers" | "stillAllowed"> {
+export interface Call extends Pick<StreamOptions, "client" | "headers" | "stillAllowed"> {
   readonly request: HttpServerRequest
   readonly query: Request.Query
 }
 
 /** A method of a path: what it is about, what its query may have, and what it does. */
-interface Endpoint {
+export interface Endpoint {
   readonly action: Action
   readonly resource: (query: Request.Query) => Result.Result<Resource, Problem.Refused>
   readonly query: ReadonlyArray<string>
+  /** The media types to choose from, the favourite first, where there are several or it is a stream. */
+  readonly types?: ReadonlyArray<string>
   readonly answer: (call: Call) => Answer
 }
 
@@ -58,6 +60,7 @@ const runMethods = (services: Services, runId: RunId): Methods => {
       action: "read",
       resource: about,
       query: readNames,
+      types: pageTypes,
       answer: (call) =>
         Effect.flatMap(accepted(call, pageTypes), (type) =>
           type === "text/event-stream"
@@ -184,6 +187,7 @@ const sessionMethods = (services: Services, sessionId: SessionId): Methods => {
   return {
     GET: {
       ...endpoint,
+      types: streamTypes,
       answer: (call) =>
         Effect.andThen(
           accepted(call, streamTypes),
