@@ -3,7 +3,11 @@ import { RunId, toJson } from "@throughline/core/Envelope"
 import * as SqliteThroughline from "@throughline/sqlite/SqliteThroughline"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import { completed, delta, serve, started } from "./serving.ts"
+import * as Schedule from "effect/Schedule"
+import * as fs from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { completed, delta, problemOf, serve, started } from "./serving.ts"
 
 const runId = RunId.make("r1")
 const path = "/runs/r1/events"
@@ -43,6 +47,31 @@ describe("a run of many pages in SQLite", () => {
       assert.deepStrictEqual(filtered.seqs, [1, 3602])
       const page = yield* server.ask(`${path}?limit=1000&after=1000`, { headers: { accept: "application/x-ndjson" } })
       assert.strictEqual(page.body, `${lines.slice(1000, 2000).join("\n")}\n`)
+    }),
+  )
+})
+
+describe("a server whose file is removed under it", () => {
+  it.live("takes no append that would be lost, and isn't healthy", () =>
+    Effect.gen(function* () {
+      const directory = yield* Effect.acquireRelease(
+        Effect.sync(() => fs.mkdtempSync(join(tmpdir(), "throughline-http-"))),
+        (made) => Effect.sync(() => fs.rmSync(made, { recursive: true, force: true })),
+      )
+      const filename = join(directory, "runs.db")
+      const server = yield* serve({ backend: Layer.orDie(SqliteThroughline.layer({ filename })) })
+      assert.strictEqual((yield* server.post(path, { event: started })).status, 200)
+      assert.strictEqual((yield* server.ask("/health")).status, 200)
+      for (const ending of ["", "-wal", "-shm"]) fs.rmSync(filename + ending)
+      const refused = yield* server.post(path, { event: completed })
+      assert.deepStrictEqual([refused.status, problemOf(refused)], [500, "store-broken"])
+      // The file is looked at once in a second.
+      const unwell = yield* Effect.repeat(server.ask("/health"), {
+        schedule: Schedule.spaced("50 millis"),
+        until: ({ body }) => !body.includes('"ok"'),
+      })
+      assert.strictEqual(unwell.status, 503)
+      assert.deepStrictEqual(JSON.parse(unwell.body), { status: "failing", store: "failing", live: "failing" })
     }),
   )
 })

@@ -7,6 +7,7 @@
  * lock: it fails at once if anything was committed since its snapshot.
  */
 import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -18,12 +19,23 @@ import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as SqlClient from "effect/sql/SqlClient"
 import type * as SqlConnection from "effect/sql/SqlConnection"
-import * as SqlError from "effect/sql/SqlError"
+import type * as SqlError from "effect/sql/SqlError"
 import * as Statement from "effect/sql/Statement"
 import * as Stream from "effect/Stream"
 import * as fs from "node:fs"
 import { dirname, resolve } from "node:path"
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
+import * as openedFile from "./internal/openedFile.ts"
+import {
+  busy,
+  errorCode,
+  failure,
+  fileError,
+  isBusy,
+  isDamage,
+  sqlError,
+  transactionEnded,
+} from "./internal/sqliteError.ts"
 
 const TypeId = "~@throughline/sqlite/SqliteClient"
 
@@ -40,6 +52,10 @@ const TypeId = "~@throughline/sqlite/SqliteClient"
  *   Waiting for the lock can be interrupted.
  * - A full disk fails with an `UnknownError` that says so and isn't retryable. SQLite ends the transaction at that moment, so
  *   every later statement of the same `withTransaction`, and its commit, fails with the same error.
+ * - A file that was moved, removed or replaced while it was open (its log too) takes no more: every write, and a second later
+ *   every read, fails with an `UnknownError` that says what to do, until the file is back. One that is written over in its place
+ *   is met within a second, where statements touch what was overwritten; from the first damage that any connection meets nothing
+ *   more is written, and what is left can be read.
  * - Integers are numbers; one beyond 2^53 fails unless `SqlClient.SafeIntegers` is set, which reads them as `bigint`.
  *   Booleans are stored as 0 and 1, `undefined` as `NULL`; dates and other objects are refused.
  */
@@ -167,7 +183,7 @@ const openMemory = Effect.fnUntraced(function* (
   options: Options,
 ): Effect.fn.Return<Opened, SqlError.SqlError, Scope.Scope> {
   const database = yield* connect(":memory:", false)
-  const connection = makeConnection(database, ":memory:", options.busyRetry ?? busyRetry)
+  const connection = makeConnection(database, ":memory:", options.busyRetry ?? busyRetry, undefined)
   const writer = yield* exclusive(connection)
   const changes = connection.number("SELECT total_changes()")
   return {
@@ -189,10 +205,11 @@ const openFile = Effect.fnUntraced(function* (
   yield* configure(database, path, options.synchronous ?? "normal").pipe(
     Effect.retry({ while: (error) => isBusy(error, database), schedule: retry }),
   )
-  const writer = yield* exclusive(makeConnection(database, path, retry))
+  const file = yield* Effect.try({ try: () => openedFile.make(path), catch: (cause) => fileError(cause, path) })
+  const writer = yield* exclusive(makeConnection(database, path, retry, file))
 
   // Readers open after the writer, so that they close before it: only a connection that can write moves the log into the file.
-  const reader = Effect.map(connect(path, true), (opened) => makeConnection(opened, path, retry))
+  const reader = Effect.map(connect(path, true), (opened) => makeConnection(opened, path, retry, file))
   const size = options.readers ?? 1
   if (!Number.isInteger(size) || size < 1) {
     return yield* failure(
@@ -204,15 +221,22 @@ const openFile = Effect.fnUntraced(function* (
   }
   const connections = yield* Effect.all(Array.from({ length: size }, () => reader))
   const watcher = yield* reader
+  const version = watcher.number("PRAGMA data_version")
   const idle = yield* Pool.make({ acquire: Effect.sync(() => connections.pop()!), size })
   return {
     writer,
     readers: {
-      acquirer: Pool.get(idle),
-      borrower: (use) => Pool.use(idle, use),
+      acquirer: Effect.tap(Pool.get(idle), ({ look }) => look),
+      borrower: (use) => Pool.use(idle, (connection) => Effect.andThen(connection.look, use(connection))),
       rollback: (connection) => connection.rollback,
     },
-    dataVersion: watcher.number("PRAGMA data_version"),
+    dataVersion: Effect.andThen(
+      watcher.look,
+      Effect.suspend(() => {
+        const damage = file.damage()
+        return damage === undefined ? version : Effect.fail(damage)
+      }),
+    ),
   }
 })
 
@@ -223,8 +247,13 @@ const exclusive = Effect.fnUntraced(function* (connection: Connection): Effect.f
     semaphore: yield* Semaphore.make(1),
     isTransaction: (lent) => lent.isTransaction(),
   })
-  // Rolls back like a connection does, and where that fails keeps the connection from further use.
-  return { acquirer: acquirers.acquirer, borrower: acquirers.borrower, rollback: acquirers.onCommitFailure }
+  return {
+    acquirer: Effect.tap(acquirers.acquirer, ({ look }) => look),
+    borrower: (use) =>
+      acquirers.borrower(() => Effect.andThen(connection.look, Effect.andThen(connection.mayWrite, use(connection)))),
+    // Rolls back like a connection does, and where that fails keeps the connection from further use.
+    rollback: acquirers.onCommitFailure,
+  }
 })
 
 const connect = (path: string, readOnly: boolean): Effect.Effect<DatabaseSync, SqlError.SqlError, Scope.Scope> =>
@@ -307,12 +336,25 @@ interface Connection extends SqlConnection.Connection {
 
   /** Opens a transaction that stays this connection's until `release`. */
   readonly begin: (statement: string) => Effect.Effect<void, SqlError.SqlError>
+  readonly commit: Effect.Effect<void, SqlError.SqlError>
   readonly rollback: Effect.Effect<void, SqlError.SqlError>
   readonly release: Effect.Effect<void>
+
+  /**
+   * Before it is used: that the file is still in its place, asked once in a second; what follows is read from the disk, so that
+   * a file that was written over is met and not the memory of it.
+   */
+  readonly look: Effect.Effect<void, SqlError.SqlError>
+
+  /** Fails where what is committed now could be lost. */
+  readonly mayWrite: Effect.Effect<void, SqlError.SqlError>
 
   /** The first column of a statement's one row: a shorter way than the others, for what is asked again and again. */
   readonly number: (sql: string) => Effect.Effect<number, SqlError.SqlError>
 }
+
+/** Milliseconds from one look at the file to the next. */
+const lookEvery = 1000
 
 const preparedStatements = 200
 const streamedRows = 128
@@ -321,6 +363,8 @@ const makeConnection = (
   database: DatabaseSync,
   path: string,
   retry: Schedule.Schedule<unknown, SqlError.SqlError>,
+  /** Absent in memory. */
+  file: openedFile.OpenedFile | undefined,
 ): Connection => {
   const prepared = new Map<string, StatementSync>()
   let inTransaction = false
@@ -355,6 +399,7 @@ const makeConnection = (
         return Effect.succeed(use(Context.get(fiber.context, SqlClient.SafeIntegers)))
       } catch (cause) {
         const error = sqlError(cause, path, operation)
+        if (isDamage(cause)) file?.meetDamage(error)
         if (transactionLost()) lost = error
         return Effect.fail(error)
       }
@@ -365,8 +410,28 @@ const makeConnection = (
     return Effect.catchIf(attempt, locked, () => Effect.retry(attempt, { while: locked, schedule: retry }))
   }
 
+  let lookedAt = Number.NEGATIVE_INFINITY
+  const lookAt = (now: number): Effect.Effect<void, SqlError.SqlError> => {
+    if (file === undefined || (now >= lookedAt && now - lookedAt < lookEvery)) return Effect.void
+    const problem = file.placeProblem()
+    if (problem !== undefined) return Effect.fail(problem)
+    lookedAt = now
+    return run(() => void prepare("PRAGMA shrink_memory").run(), "execute")
+  }
+
+  const mayWrite = Effect.suspend(() => {
+    const problem = file?.writeProblem()
+    return problem === undefined ? Effect.void : Effect.fail(problem)
+  })
+
   return {
     isTransaction: () => database.isTransaction,
+    look: file === undefined ? Effect.void : Effect.flatMap(Clock.currentTimeMillis, lookAt),
+    mayWrite,
+    commit: Effect.andThen(
+      mayWrite,
+      run(() => void prepare("COMMIT").run(), "execute"),
+    ),
     begin: (statement) =>
       run(() => {
         prepare(statement).run()
@@ -528,121 +593,10 @@ const makeWithTransaction = (
       return connection
     }),
     begin: () => Effect.void,
-    commit: run("COMMIT"),
+    commit: (connection) => connection.commit,
     rollback: (connection) => connection.rollback,
     savepoint: (connection, id) => run(`SAVEPOINT level_${id}`)(connection),
     releaseSavepoint: (connection, id) => runIfOpen(`RELEASE SAVEPOINT level_${id}`)(connection),
     rollbackSavepoint: (connection, id) => runIfOpen(`ROLLBACK TO SAVEPOINT level_${id}`)(connection),
   })
-}
-
-// Errors
-
-const reasons = {
-  AuthorizationError: SqlError.AuthorizationError,
-  ConnectionError: SqlError.ConnectionError,
-  LockTimeoutError: SqlError.LockTimeoutError,
-  SqlSyntaxError: SqlError.SqlSyntaxError,
-  UnknownError: SqlError.UnknownError,
-}
-
-const failure = (reason: keyof typeof reasons, message: string, cause: unknown, operation: string): SqlError.SqlError =>
-  new SqlError.SqlError({ reason: new reasons[reason]({ message, cause, operation }) })
-
-const transactionEnded = (path: string): SqlError.SqlError =>
-  failure("UnknownError", `The transaction on ${path} has already ended`, undefined, "execute")
-
-/** SQLite's extended result codes: https://sqlite.org/rescode.html. The low byte is the primary code. */
-const errorCode = (cause: unknown): number =>
-  typeof cause === "object" && cause !== null && "errcode" in cause ? Number(cause.errcode) : 0
-
-const busy = 5
-const busySnapshot = 517
-
-const isBusy = (error: SqlError.SqlError, database: DatabaseSync): boolean => {
-  const code = errorCode(error.reason.cause)
-  // A snapshot that is out of date stays so until its transaction ends.
-  return (code & 0xff) === busy && !(code === busySnapshot && database.isTransaction)
-}
-
-const sqlError = (cause: unknown, path: string, operation: string): SqlError.SqlError => {
-  const native = cause instanceof Error ? cause.message : String(cause)
-  const code = errorCode(cause)
-  switch (code & 0xff) {
-    case 1:
-      if (!native.includes("syntax error")) break
-      return failure("SqlSyntaxError", native, cause, operation)
-    case busy:
-      return failure("LockTimeoutError", `${path} is locked by another connection (${native})`, cause, operation)
-    case 8: {
-      const message = `${path} is read-only for this user or connection: make it and its directory writable (${native})`
-      return failure("AuthorizationError", message, cause, operation)
-    }
-    case 10:
-      return failure("UnknownError", `Reading or writing ${path} failed: check its disk (${native})`, cause, operation)
-    case 11:
-      return failure("UnknownError", `${path} is damaged: restore it from a backup (${native})`, cause, operation)
-    case 13: {
-      const message = `The disk of ${path} is full: free some space and write again; what was stored stays readable (${native})`
-      return failure("UnknownError", message, cause, operation)
-    }
-    case 14:
-      return cannotOpen(cause, path)
-    case 26: {
-      const message = `${path} is not a SQLite database: name another file, or move this one away (${native})`
-      return failure("UnknownError", message, cause, operation)
-    }
-  }
-  // Effect's classifier reads the number from `errno`, where other drivers have it.
-  const numbered = cause instanceof Error && code !== 0 ? Object.assign(cause, { errno: code }) : cause
-  return new SqlError.SqlError({ reason: SqlError.classifySqliteError(numbered, { message: native, operation }) })
-}
-
-/** SQLite doesn't say why a file can't be opened; asking for access to it does. */
-const cannotOpen = (cause: unknown, path: string): SqlError.SqlError => {
-  try {
-    fs.accessSync(fs.existsSync(path) ? path : dirname(path), fs.constants.R_OK | fs.constants.W_OK)
-    return failure(
-      "ConnectionError",
-      `${path} can't be opened: check its directory and the limit of open files`,
-      cause,
-      "open",
-    )
-  } catch (reason) {
-    return fileError(reason, path)
-  }
-}
-
-const fileError = (cause: unknown, path: string): SqlError.SqlError => {
-  const code = cause instanceof Error && "code" in cause ? cause.code : undefined
-  switch (code) {
-    case "EACCES":
-    case "EPERM":
-    case "EROFS":
-      return failure(
-        "AuthorizationError",
-        `${path} can't be written: give this user its directory (${code})`,
-        cause,
-        "open",
-      )
-    case "ENOTDIR":
-    case "EEXIST":
-      return failure(
-        "UnknownError",
-        `${path} can't be created: a file is in the place of its directory (${code})`,
-        cause,
-        "open",
-      )
-    case "ENOENT":
-      return failure(
-        "UnknownError",
-        `${path} can't be created: its directory can't be made there, name another (${code})`,
-        cause,
-        "open",
-      )
-    case "ENOSPC":
-      return failure("UnknownError", `${path} can't be created: the disk is full (${code})`, cause, "open")
-    default:
-      return failure("ConnectionError", `${path} can't be opened (${String(code ?? cause)})`, cause, "open")
-  }
 }

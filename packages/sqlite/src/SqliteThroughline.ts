@@ -102,6 +102,10 @@ export const layerBackend = (
     options.filename === inMemory ? StreamAdapter.layerMemory : SqliteStreamAdapter.layer(options.live),
   ).pipe(Layer.provideMerge(Layer.effectContext(open(options))), Layer.provide(Reactivity.layer))
 
-/** Everything of one file, the way in and the way out included. Fails as `layerBackend` does. */
+/**
+ * Everything of one file, the way in and the way out included. Fails as `layerBackend` does.
+ *
+ * Of a file that is removed, moved, replaced or damaged while it is open, appends fail with `StoreBroken`, as `SqliteClient` says.
+ */
 export const layer = (options: Options): Layer.Layer<Throughline.Throughline, SqlMigrations.OpenFailed> =>
   Throughline.layer(layerBackend(options), options)
