@@ -220,6 +220,44 @@ describe("the page", () => {
     assert.deepStrictEqual(faults, [])
   }, 120_000)
 
+  it("lists every run there is: the last ones at once, the others when they are asked for", async (context) => {
+    const base = await serve()
+    const { faults, page } = await open(browserOf(context), base)
+    const total = 2300
+    const runs = Array.from({ length: total }, (_, index) => ({
+      runId: `run-${total - index}`,
+      status: index === 1500 ? "running" : "completed",
+      firstSeq: 1,
+      lastSeq: 2,
+      startedAt: "2026-01-31T09:30:00.000Z",
+      ...(index % 3 === 0 ? { sessionId: "ENG-2041" } : {}),
+    }))
+    // What a server with as many answers.
+    await page.route("**/runs?*", async (route) => {
+      const query = new URL(route.request().url()).searchParams
+      const [from, limit] = [Number(query.get("before") ?? 0), Number(query.get("limit"))]
+      const some = runs.slice(from, from + limit)
+      await route.fulfill({ json: { runs: some, ...(some.length < limit ? {} : { next: String(from + limit) }) } })
+    })
+    await page.goto(base)
+    const list = page.getByRole("navigation").getByRole("list", { name: "Runs" })
+    await list.getByRole("link", { name: /^run-2300/ }).waitFor()
+    for (const shown of ["100", "600", "1,100", "1,600", "2,100"]) {
+      await page.getByText(`The last ${shown} runs`, { exact: true }).waitFor()
+      await page.getByRole("button", { name: "Show more" }).click()
+    }
+    await page.getByText("1 running", { exact: true }).waitFor()
+    await list.locator(`[aria-setsize="${total}"]`).first().waitFor()
+    assert.strictEqual(await page.getByRole("button", { name: "Show more" }).count(), 0)
+    assert.isBelow(await list.getByRole("listitem").count(), 100)
+    await page.locator(".items").evaluate((element) => element.scrollTo(0, element.scrollHeight))
+    await list.getByRole("link", { name: /^run-1 / }).waitFor()
+    // What ends further down is seen to end.
+    runs[1500] = { ...runs[1500]!, status: "completed" }
+    await page.getByText("1 running", { exact: true }).waitFor({ state: "hidden" })
+    assert.deepStrictEqual(faults, [])
+  }, 120_000)
+
   for (const colorScheme of ["light", "dark"] as const) {
     it(`is readable in ${colorScheme}: no text has a contrast under 4.5`, async (context) => {
       const base = await serve()

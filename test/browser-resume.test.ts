@@ -120,9 +120,8 @@ describe("the page", () => {
     await Promise.all(pages.map((each) => each.goto(`${base}#run=r1`)))
     // A browser has six connections: four stream, the others are for what takes a moment.
     const looking = "Live, every 2 s"
-    const standing = (each: Page) =>
-      each.waitForFunction(() => /^Live/.exec(document.querySelector(".state strong")?.textContent ?? "")?.input)
-    const states = await Promise.all(pages.map(async (each) => (await standing(each)).jsonValue()))
+    await Promise.all(pages.map((each) => each.locator(".state strong").getByText(/^Live/).waitFor()))
+    const states = await Promise.all(pages.map((each) => each.locator(".state strong").textContent()))
     assert.strictEqual(states.filter((text) => text === "Live").length, 4)
     assert.strictEqual(states.filter((text) => text === looking).length, 3)
     const page = pages[states.indexOf("Live")]!
@@ -167,7 +166,8 @@ describe("the page", () => {
     await page.getByRole("heading", { name: "No runs yet" }).waitFor()
     // Streams of something else on this server.
     await page.evaluate(() => {
-      for (let index = 0; index < 6; index++) new EventSource(`/runs/none${index}/events?wait`)
+      const sources = Array.from({ length: 6 }, (_, index) => new EventSource(`/runs/none${index}/events?wait`))
+      Object.assign(globalThis, { sources })
       location.hash = "#run=r1"
     })
     await state(page, "Connecting")

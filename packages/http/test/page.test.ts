@@ -8,6 +8,7 @@ import * as Schema from "effect/Schema"
 import { draw, plainText } from "../page/src/ansi.ts"
 import { named, pieces } from "../page/src/controls.ts"
 import { Finder } from "../page/src/Finder.ts"
+import { Heads } from "../page/src/Heads.ts"
 import { Heights } from "../page/src/Heights.ts"
 import { type Row, searchable } from "../page/src/Row.ts"
 import { Transcript } from "../page/src/Transcript.ts"
@@ -245,6 +246,62 @@ describe("the heights of a list", () => {
       }
       assert.strictEqual(heights.total, before)
       assert.strictEqual(heights.at(before + 100), plain.length - 1)
+    },
+  )
+})
+
+describe("the list of runs", () => {
+  it.prop(
+    "is the server's, as far as it was asked for, whatever starts and is removed between its pages",
+    {
+      changes: Arbitrary.array(
+        Arbitrary.all([among("start", "start", "remove", "more", "look"), Generator.int(0, 40)]),
+        { maxLength: 60 },
+      ),
+    },
+    ({ changes }) => {
+      const size = 4
+      let started = 10
+      let runs: ReadonlyArray<string> = Array.from({ length: started }, (_, index) => `r${9 - index}`)
+      const numberOf = (run: string) => Number(run.slice(1))
+      const pageOf = (limit: number, before = "r1000") => {
+        const ids = runs.filter((run) => numberOf(run) < numberOf(before)).slice(0, limit)
+        const heads = ids.map((runId) => ({ runId, status: "running", lastSeq: 1 }) as const)
+        return { heads, next: ids.length < limit ? undefined : ids.at(-1) }
+      }
+      const list = new Heads()
+      const ids = () => list.all.map(({ runId }) => runId)
+      const more = () => {
+        if (list.next !== undefined) list.take(pageOf(size, list.next), ids().at(-1))
+      }
+      for (const [change, at] of changes) {
+        if (change === "start") runs = [`r${started++}`, ...runs]
+        else if (change === "remove") runs = runs.filter((_, index) => index !== at % runs.length)
+        else if (change === "more") more()
+        else list.take(pageOf(size))
+        // What is shown is never out of order, nor twice.
+        const seqs = ids().map(numberOf)
+        assert.deepStrictEqual(
+          seqs,
+          [...new Set(seqs)].toSorted((one, other) => other - one),
+        )
+      }
+      // Nothing changes any more: once each page has had its turn, nothing is missing and nothing is left.
+      list.take(pageOf(size))
+      for (let after = ids().slice(0, size).at(-1); after !== undefined && after !== ids().at(-1);) {
+        const page = pageOf(size, after)
+        list.take(page, after)
+        after = page.heads.at(-1)?.runId
+      }
+      assert.deepStrictEqual(ids(), runs.slice(0, list.all.length))
+      for (let presses = 0; list.next !== undefined; presses++) {
+        assert.isAtMost(presses, runs.length)
+        more()
+      }
+      assert.deepStrictEqual(ids(), runs)
+      // And looking again shows no more of what isn't there.
+      list.take(pageOf(size))
+      assert.isUndefined(list.next)
     },
   )
 })

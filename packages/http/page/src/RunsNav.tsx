@@ -1,34 +1,9 @@
 /** The list of runs, last started first. */
-import { linkTo } from "./address.ts"
 import { noAnswer } from "./noAnswer.ts"
-import type { Head, RunList } from "./RunList.ts"
-import { Said } from "./Said.tsx"
-import { ago } from "./time.ts"
-
-const words = { running: "Running", completed: "Completed", failed: "Failed", cancelled: "Cancelled" } as const
-
-const Item = ({ head, isCurrent, now }: { readonly head: Head; readonly isCurrent: boolean; readonly now: number }) => (
-  <li>
-    <a href={linkTo(head.runId)} aria-current={isCurrent ? "page" : undefined}>
-      <span class={`dot ${head.status}`} aria-hidden="true" />
-      <span class="id">
-        <Said text={head.runId} />
-      </span>
-      <span class="about">
-        {words[head.status]} · {head.lastSeq.toLocaleString("en")} {head.lastSeq === 1 ? "event" : "events"}
-        {head.startedAt === undefined ? "" : ` · ${ago(head.startedAt, now)}`}
-      </span>
-      {head.sessionId !== undefined && (
-        <span class="about">
-          in <Said text={head.sessionId} />
-        </span>
-      )}
-    </a>
-  </li>
-)
+import { RunItems } from "./RunItems.tsx"
+import type { RunList } from "./RunList.ts"
 
 export const RunsNav = ({ current, list }: { readonly list: RunList; readonly current: string | undefined }) => {
-  const now = Date.now()
   const running = list.heads.filter(({ status }) => status === "running").length
   return (
     <nav class="runs" aria-label="Runs">
@@ -48,15 +23,16 @@ export const RunsNav = ({ current, list }: { readonly list: RunList; readonly cu
           {noAnswer}
         </p>
       )}
-      <ul aria-label="Runs">
-        {list.heads.map((head) => (
-          <Item key={head.runId} head={head} isCurrent={head.runId === current} now={now} />
-        ))}
-      </ul>
+      <RunItems heads={list.heads} current={current} />
       {list.hasMore && (
-        <button type="button" onClick={() => list.more()}>
-          Show more
-        </button>
+        <footer>
+          <span class="meta" role="status">
+            {list.isAdding ? "Asking for more" : `The last ${list.heads.length.toLocaleString("en")} runs`}
+          </span>
+          <button type="button" onClick={() => list.more()}>
+            Show more
+          </button>
+        </footer>
       )}
     </nav>
   )
