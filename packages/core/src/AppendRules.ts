@@ -429,7 +429,7 @@ export const isAbandoned = (state: RunState, idleSince: number): boolean =>
  */
 export const checkPlace = (
   runId: RunId,
-  state: RunState | undefined,
+  state: Pick<RunState, "generation" | "firstSeq" | "lastSeq"> | undefined,
   place: Cursor.RunPlace,
 ): StoreError.CursorStale | StoreError.CursorAhead | StoreError.HistoryTruncated | undefined => {
   if (place.generation !== undefined && place.generation !== state?.generation) {

@@ -124,6 +124,20 @@ const filter = {
   kinds: text("Comma-separated kinds to receive. The envelope that ends the run passes every filter."),
 }
 
+const reading = {
+  ...filter,
+  limit: count("Pages only: events in the page; 100 by default.", 1, 1000),
+  wait: text("Streams only: an unknown run is waited for; with a value, that many seconds (1 to 30) at most."),
+  overflow: Schema.optionalKey(
+    Schema.Literals(["dropNonTerminal", "dropProgress", "summarize", "failSubscriber"]).annotate({
+      description: "Streams only: what may be lost by a reader who prefers fresh to whole.",
+    }),
+  ),
+  capacity: count("Streams only: frames that may wait under an overflow policy; 64 by default.", 1, 10_000),
+}
+
+const ifNoneMatch = text("Pages only: 304 where nothing has changed.")
+
 const runParams = { runId: RunId }
 
 const about = (summary: string, description?: string) =>
@@ -143,20 +157,10 @@ const runsGroup = HttpApiGroup.make("runs")
     }).annotateMerge(about("Heads of runs, last started first")),
     HttpApiEndpoint.get("read", "/runs/:runId/events", {
       params: runParams,
-      query: {
-        ...filter,
-        limit: count("Pages only: events in the page; 100 by default.", 1, 1000),
-        wait: text("Streams only: an unknown run is waited for; with a value, that many seconds (1 to 30) at most."),
-        overflow: Schema.optionalKey(
-          Schema.Literals(["dropNonTerminal", "dropProgress", "summarize", "failSubscriber"]).annotate({
-            description: "Streams only: what may be lost by a reader who prefers fresh to whole.",
-          }),
-        ),
-        capacity: count("Streams only: frames that may wait under an overflow policy; 64 by default.", 1, 10_000),
-      },
+      query: reading,
       headers: {
         "last-event-id": text("Streams only: the cursor to go on after; wins over `after`."),
-        "if-none-match": text("Pages only: 304 where nothing has changed."),
+        "if-none-match": ifNoneMatch,
       },
       success: [Page, Lines, EventStream, HttpApiSchema.NoContent],
       error: refusals(
@@ -178,9 +182,11 @@ const runsGroup = HttpApiGroup.make("runs")
     ),
     HttpApiEndpoint.head("head", "/runs/:runId/events", {
       params: runParams,
+      query: reading,
+      headers: { "if-none-match": ifNoneMatch },
       success: HttpApiSchema.Empty(200),
-      error: refusals(...onRun, "not-acceptable"),
-    }).annotateMerge(about("A run's head, as headers: Run-Status, Run-Head, Run-First, ETag")),
+      error: refusals(...onRun, "not-acceptable", "invalid-cursor"),
+    }).annotateMerge(about("A run's head, as headers: Run-Status, Run-Head, Run-First, and for pages ETag")),
     HttpApiEndpoint.post("append", "/runs/:runId/events", {
       params: runParams,
       query: {

@@ -98,6 +98,35 @@ describe("a page", () => {
     }),
   )
 
+  it.live("that is refused is refused whatever tag the client has", () =>
+    Effect.gen(function* () {
+      const server = yield* serve({ throughline: { store: { retention: { eventsPerRun: 3 } } } })
+      yield* server.append(runId, ten)
+      const tag = (yield* server.ask(`${path}?after=8`)).headers.etag!
+      for (const method of ["GET", "HEAD"]) {
+        const asked = Effect.fnUntraced(function* (query: string, ifNoneMatch: string) {
+          const headers = { "if-none-match": ifNoneMatch }
+          const { body, status } = yield* server.ask(`${path}?${query}`, { method, headers })
+          if (method === "HEAD") assert.strictEqual(body, "")
+          return status
+        })
+        for (const ifNoneMatch of [tag, "*"]) {
+          assert.strictEqual(yield* asked("after=8", ifNoneMatch), 304)
+          // The head of a run is told wherever a page of it would begin.
+          assert.strictEqual(yield* asked("after=99", ifNoneMatch), method === "HEAD" ? 200 : 409)
+          assert.strictEqual(yield* asked("after=8-zzzzzzzz", ifNoneMatch), method === "HEAD" ? 200 : 410)
+          assert.strictEqual(yield* asked("after=2", ifNoneMatch), method === "HEAD" ? 200 : 410)
+          assert.strictEqual(yield* asked("", ifNoneMatch), method === "HEAD" ? 200 : 410)
+          assert.strictEqual(yield* asked("after=zz", ifNoneMatch), 400)
+          assert.strictEqual(yield* asked("after=8&limit=0", ifNoneMatch), 400)
+        }
+        assert.strictEqual(yield* asked("after=8", '"another"'), 200)
+        const unknown = { method, headers: { "if-none-match": "*" } }
+        assert.strictEqual((yield* server.ask("/runs/other/events", unknown)).status, 404)
+      }
+    }),
+  )
+
   it.live("starting in trimmed history is 410 and says where to go on", () =>
     Effect.gen(function* () {
       const server = yield* serve({ throughline: { store: { retention: { eventsPerRun: 3 } } } })
@@ -174,6 +203,56 @@ describe("HEAD", () => {
         const head = yield* server.ask(target, { method: "HEAD" })
         assert.deepStrictEqual([head.status, head.body], [200, ""], target)
       }
+    }),
+  )
+
+  it.live("checks its query as GET does, for each representation, and tells the head wherever a page would begin", () =>
+    Effect.gen(function* () {
+      const server = yield* serve({ throughline: { store: { retention: { eventsPerRun: 1 } } } })
+      const { frames } = yield* server.append(runId, [started, delta("a")])
+      const asked = (accept: string, query: string, method: string) =>
+        server.ask(`${path}?${query}`, { method, headers: { accept } })
+      for (const accept of ["application/json", "application/x-ndjson", "text/event-stream"]) {
+        for (const query of ["after=zz", "after=zz&limit=abc", "kinds=", "delivery=loud", "after=", "x=1"]) {
+          assert.strictEqual((yield* asked(accept, query, "GET")).status, 400, query)
+          assert.strictEqual((yield* asked(accept, query, "HEAD")).status, 400, `HEAD ${accept} ${query}`)
+        }
+        for (const query of ["", "after=0", "after=1", "after=99", "after=1-zzzzzzzz", "kinds=RunStarted"]) {
+          const { headers, status } = yield* asked(accept, query, "HEAD")
+          assert.deepStrictEqual(
+            [status, headers["run-head"], headers["run-first"]],
+            [200, frames[1]!.cursor, "2"],
+            query,
+          )
+        }
+      }
+      assert.strictEqual((yield* asked("application/json", "limit=0", "HEAD")).status, 400)
+      for (const query of ["capacity=0", "capacity=3", "overflow=none", "wait=x", "wait=31"]) {
+        assert.strictEqual((yield* asked("text/event-stream", query, "GET")).status, 400, query)
+        assert.strictEqual((yield* asked("text/event-stream", query, "HEAD")).status, 400, query)
+      }
+      for (const query of ["kinds=", "delivery=loud"]) {
+        const { status } = yield* server.ask(`/sessions/s/events?${query}`, { method: "HEAD" })
+        assert.strictEqual(status, 400, query)
+      }
+    }),
+  )
+
+  it.live("of a stream has its headers, and no tag of a page", () =>
+    Effect.gen(function* () {
+      const server = yield* serve()
+      const { frames } = yield* server.append(runId, [started])
+      const headers = { accept: "text/event-stream", "if-none-match": "*" }
+      const answer = yield* server.ask(path, { method: "HEAD", headers })
+      assert.strictEqual(answer.status, 200)
+      assert.deepInclude(answer.headers, {
+        "content-type": "text/event-stream",
+        "cache-control": "private, no-store",
+        "run-head": frames[0]!.cursor,
+        "run-status": "running",
+      })
+      assert.isUndefined(answer.headers.etag)
+      assert.strictEqual((yield* server.ask("/runs/other/events", { method: "HEAD", headers })).status, 404)
     }),
   )
 })

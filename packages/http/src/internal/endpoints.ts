@@ -76,7 +76,12 @@ const runMethods = (services: Services, runId: RunId): Methods => {
       action: "read",
       resource: about,
       query: readNames,
-      answer: (call) => Effect.flatMap(accepted(call, pageTypes), (type) => RunPage.head(services, runId, type)),
+      answer: (call) =>
+        Effect.flatMap(accepted(call, pageTypes), (type) =>
+          type === "text/event-stream"
+            ? RunStream.answerHead(services, call.request, runId, call.query)
+            : RunPage.answerHead(services, call.request, runId, call.query, type),
+        ),
     },
     POST: {
       action: "append",
@@ -196,8 +201,7 @@ const sessionMethods = (services: Services, sessionId: SessionId): Methods => {
     },
     HEAD: {
       ...endpoint,
-      answer: (call) =>
-        Effect.as(accepted(call, streamTypes), HttpServerResponse.empty({ status: 200, headers: RunStream.headers })),
+      answer: (call) => Effect.andThen(accepted(call, streamTypes), SessionStream.answerHead(services, call.query)),
     },
   }
 }

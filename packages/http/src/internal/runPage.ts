@@ -1,4 +1,5 @@
 /** A run as a page: JSON, NDJSON, or its head alone. */
+import * as AppendRules from "@throughline/core/AppendRules"
 import * as Cursor from "@throughline/core/Cursor"
 import { type RunId, toJson } from "@throughline/core/Envelope"
 import type { RunHead } from "@throughline/core/RunHead"
@@ -27,17 +28,50 @@ const headersOf = (head: RunHead, type: PageType) => ({
   vary: "Accept, Authorization",
 })
 
-const known = (head: RunHead): Effect.Effect<RunHead, Problem.Refused> =>
-  head.status === "unknown" ? Effect.fail(Problem.unknownRun(head.runId)) : Effect.succeed(head)
+interface KnownHead extends RunHead {
+  readonly generation: string
+}
 
-/** The head of a run as headers. */
-export const head = Effect.fnUntraced(function* (services: Services, runId: RunId, type: string) {
+const known = (head: RunHead): Effect.Effect<KnownHead, Problem.Refused> =>
+  head.generation === undefined
+    ? Effect.fail(Problem.unknownRun(head.runId))
+    : Effect.succeed({ ...head, generation: head.generation })
+
+/** What a query asks of a page. */
+const askedOf = Effect.fnUntraced(function* (query: Query) {
+  const passes = yield* Effect.fromResult(EventFilter.fromQuery(query))
+  const limit = (yield* Effect.fromResult(query.integer("limit", { from: 1, to: maxLimit }))) ?? defaultLimit
+  const after = query.get("after")
+  return { limit, passes, place: after === undefined ? { seq: 0, text: "0" } : yield* cursorOf(after) }
+})
+
+/** Answers a page that the client has already; one that would be refused is none, whatever its tag. */
+const unchanged = (
+  request: HttpServerRequest,
+  head: KnownHead,
+  place: Cursor.RunPlace,
+  headers: ReturnType<typeof headersOf>,
+) =>
+  headJson.matches(request.headers["if-none-match"], headers.etag) &&
+  AppendRules.checkPlace(head.runId, head, place) === undefined
+    ? HttpServerResponse.empty({ status: 304, headers })
+    : undefined
+
+/** The head of a run as headers, wherever its page would begin. */
+export const answerHead = Effect.fnUntraced(function* (
+  services: Services,
+  request: HttpServerRequest,
+  runId: RunId,
+  query: Query,
+  type: PageType,
+) {
+  const { place } = yield* askedOf(query)
   const runHead = yield* Effect.flatMap(storeCall.read(services.store.head(runId)), known)
-  const pageType = type === "application/x-ndjson" ? type : "application/json"
-  return HttpServerResponse.empty({
-    status: 200,
-    headers: { ...headersOf(runHead, pageType), "content-type": type },
-  })
+  const headers = headersOf(runHead, type)
+  return (
+    unchanged(request, runHead, place, headers) ??
+    HttpServerResponse.empty({ status: 200, headers: { ...headers, "content-type": type } })
+  )
 })
 
 /** A page of a run. */
@@ -48,22 +82,18 @@ export const page = Effect.fnUntraced(function* (
   query: Query,
   type: PageType,
 ) {
-  const passes = yield* Effect.fromResult(EventFilter.fromQuery(query))
-  const limit = (yield* Effect.fromResult(query.integer("limit", { from: 1, to: maxLimit }))) ?? defaultLimit
-  const after = query.get("after")
-  const place = after === undefined ? { seq: 0, text: "0" } : yield* cursorOf(after)
-
-  const ifNoneMatch = request.headers["if-none-match"]
-  if (ifNoneMatch !== undefined) {
-    const runHead = yield* Effect.flatMap(storeCall.read(services.store.head(runId)), known)
-    const headers = headersOf(runHead, type)
-    if (headJson.matches(ifNoneMatch, headers.etag)) return HttpServerResponse.empty({ status: 304, headers })
+  const { limit, passes, place } = yield* askedOf(query)
+  if (request.headers["if-none-match"] !== undefined) {
+    // A head costs less than a page.
+    const current = yield* Effect.flatMap(storeCall.read(services.store.head(runId)), known)
+    const answer = unchanged(request, current, place, headersOf(current, type))
+    if (answer !== undefined) return answer
   }
 
-  const { envelopes, head: runHead } = yield* storeCall.read(services.store.read({ runId, after: place.text, limit }))
-  yield* known(runHead)
+  const { envelopes, head: found } = yield* storeCall.read(services.store.read({ runId, after: place.text, limit }))
+  const runHead = yield* known(found)
   const last = envelopes[envelopes.length - 1]
-  const next = Cursor.run(last?.seq ?? place.seq, runHead.generation!)
+  const next = Cursor.run(last?.seq ?? place.seq, runHead.generation)
   const passing = passes === undefined ? envelopes : envelopes.filter(passes)
   const headers = { ...headersOf(runHead, type), "run-next": next }
   if (type === "application/x-ndjson") {

@@ -31,19 +31,36 @@ const maxCapacity = 10_000
 /** Nothing is sent while the answer may still be 404, and a client that hears nothing for long takes it for lost. */
 const maxWait = 30
 
-/** The queue of a reader who prefers fresh to whole. */
-const queueOf = Effect.fnUntraced(function* (services: Services, query: Query, head: RunHead) {
+/** What a request asks of a stream. */
+const askedOf = Effect.fnUntraced(function* (request: HttpServerRequest, query: Query) {
+  const passes = yield* Effect.fromResult(EventFilter.fromQuery(query))
+  const text = request.headers["last-event-id"] || query.get("after")
+  const place = text === undefined ? undefined : yield* cursorOf(text)
+  const wait = query.get("wait")
+  const seconds =
+    wait === undefined || wait === ""
+      ? undefined
+      : yield* Effect.fromResult(query.integer("wait", { from: 1, to: maxWait }))
   const overflow = yield* Effect.fromResult(query.literal("overflow", policies))
   const capacity = yield* Effect.fromResult(query.integer("capacity", { from: 1, to: maxCapacity }))
-  if (overflow === undefined) {
-    if (capacity === undefined) return undefined
+  if (overflow === undefined && capacity !== undefined) {
     return yield* Problem.refuse("invalid-query", "capacity is for readers with an overflow policy")
   }
+  return { capacity, overflow, passes, place, seconds, waits: wait !== undefined }
+})
+
+/** The queue of a reader who prefers fresh to whole. */
+const queueOf = (
+  services: Services,
+  { capacity, overflow }: Effect.Success<ReturnType<typeof askedOf>>,
+  head: RunHead,
+) => {
+  if (overflow === undefined) return undefined
   const vocabulary = services.vocabularies.find(
     ({ id }) => head.vocabulary === undefined || id.name === head.vocabulary.name,
   )
   return { overflow, capacity, vocabulary } satisfies QueueOptions
-})
+}
 
 /** Waits for the first event of an unknown run, at most for the seconds given. */
 const awaited = Effect.fnUntraced(function* (services: Services, runId: RunId, seconds: number) {
@@ -169,6 +186,19 @@ const sourceOf =
       : Effect.andThen(awaited(services, options.runId, options.wait), () => source.run())
   }
 
+/** The head of a run as headers, and those of its stream. */
+export const answerHead = Effect.fnUntraced(function* (
+  services: Services,
+  request: HttpServerRequest,
+  runId: RunId,
+  query: Query,
+) {
+  yield* askedOf(request, query)
+  const runHead = yield* storeCall.read(services.store.head(runId))
+  if (runHead.status === "unknown") return yield* Problem.unknownRun(runId)
+  return HttpServerResponse.empty({ status: 200, headers: { ...headJson.headers(runHead), ...headers } })
+})
+
 /** Answers with the stream of a run; 204 where the cursor is the end of an ended run. */
 export const serve = Effect.fnUntraced(function* (
   services: Services,
@@ -177,17 +207,10 @@ export const serve = Effect.fnUntraced(function* (
   query: Query,
   stream: Pick<StreamOptions, "client" | "headers" | "stillAllowed">,
 ) {
-  const passes = yield* Effect.fromResult(EventFilter.fromQuery(query))
-  const text = request.headers["last-event-id"] || query.get("after")
-  const place = text === undefined ? undefined : yield* cursorOf(text)
-  const wait = query.get("wait")
-  const seconds =
-    wait === undefined || wait === ""
-      ? undefined
-      : yield* Effect.fromResult(query.integer("wait", { from: 1, to: maxWait }))
-
+  const asked = yield* askedOf(request, query)
+  const { passes, place, seconds, waits } = asked
   const head = yield* storeCall.read(services.store.head(runId))
-  if (head.status === "unknown" && wait === undefined) return yield* Problem.unknownRun(runId)
+  if (head.status === "unknown" && !waits) return yield* Problem.unknownRun(runId)
   const hasEnded = head.status !== "unknown" && head.status !== "running"
   if (
     hasEnded &&
@@ -196,7 +219,6 @@ export const serve = Effect.fnUntraced(function* (
   ) {
     return HttpServerResponse.empty({ status: 204 })
   }
-  const queue = yield* queueOf(services, query, head)
   return new Streaming({
     client: stream.client,
     stillAllowed: stream.stillAllowed,
@@ -204,7 +226,7 @@ export const serve = Effect.fnUntraced(function* (
     source: sourceOf(services, {
       runId,
       after: place?.text,
-      queue,
+      queue: queueOf(services, asked, head),
       passes,
       wait: head.status === "unknown" ? seconds : undefined,
     }),

@@ -4,6 +4,7 @@ import { EventArchive } from "@throughline/core/EventArchive"
 import type { SessionItem } from "@throughline/core/RunItem"
 import * as Effect from "effect/Effect"
 import type { HttpServerRequest } from "effect/http/HttpServerRequest"
+import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Stream from "effect/Stream"
 import * as Problem from "../Problem.ts"
 import { type StreamOptions, Streaming } from "../Streams.ts"
@@ -50,6 +51,16 @@ const sourceOf =
     )
   }
 
+/** What a request asks of a stream. */
+const askedOf = Effect.fnUntraced(function* ({ archive }: Services, query: Query) {
+  if (archive === undefined) return yield* Problem.refuse("no-archive", "the store of this server keeps no sessions")
+  return { archive, passes: yield* Effect.fromResult(EventFilter.fromQuery(query)) }
+})
+
+/** The headers of the stream of a session. */
+export const answerHead = (services: Services, query: Query) =>
+  Effect.as(askedOf(services, query), HttpServerResponse.empty({ status: 200, headers }))
+
 /** Answers with the stream of a session. */
 export const serve = Effect.fnUntraced(function* (
   services: Services,
@@ -58,9 +69,7 @@ export const serve = Effect.fnUntraced(function* (
   query: Query,
   stream: Pick<StreamOptions, "client" | "headers" | "stillAllowed">,
 ) {
-  const { archive } = services
-  if (archive === undefined) return yield* Problem.refuse("no-archive", "the store of this server keeps no sessions")
-  const passes = yield* Effect.fromResult(EventFilter.fromQuery(query))
+  const { archive, passes } = yield* askedOf(services, query)
   const after = request.headers["last-event-id"] || query.get("after") || undefined
   return new Streaming({
     client: stream.client,
