@@ -26,7 +26,11 @@ export interface Bounds {
   readonly waitingBytesPerClient: number
   /** Bytes of pages that all connections may be waited for to take; 256 MiB by default. Past it: 429. */
   readonly waitingBytes: number
-  /** How long a stream's socket may take nothing at all while bytes wait for it; 30 s by default. Past it: closed. */
+  /**
+   * How long a stream's socket may take nothing at all while bytes wait for it; 1 minute by default. Past it, within twice
+   * of it, it is closed, and dropped when it takes nothing for as long again. A system takes bytes again when a third of
+   * its send buffer is free, so a reader that is slower than that third in this time isn't known from one that reads nothing.
+   */
   readonly slow: Duration.Input
 }
 
@@ -43,5 +47,5 @@ export const defaultBounds: Bounds = {
   ahead: 100,
   waitingBytesPerClient: 64 * 1024 * 1024,
   waitingBytes: 256 * 1024 * 1024,
-  slow: "30 seconds",
+  slow: "1 minute",
 }

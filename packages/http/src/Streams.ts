@@ -6,6 +6,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -59,7 +60,10 @@ export interface Options {
   readonly recheck?: Duration.Input | undefined
   /** At a shutdown, clients are told to come back after a random time up to this; 10 s by default. */
   readonly comeBackWithin?: Duration.Input | undefined
-  /** How long a closed stream has to send what waits before its connection is dropped; 1 s by default. */
+  /**
+   * How long a stream that was revoked, or is there at a shutdown, has to send what waits before its connection is dropped;
+   * 1 s by default.
+   */
   readonly closeGrace?: Duration.Input | undefined
 }
 
@@ -105,8 +109,6 @@ class OpenStream implements Sink {
   #fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
   /** Ticks since the last write. */
   idleTicks = 0
-  /** Ticks that the socket has taken nothing. */
-  stalledTicks = 0
 
   constructor(outlet: Outlet, { client, headers, stillAllowed }: StreamOptions, retry: Chunk.Chunk) {
     this.outlet = outlet
@@ -136,22 +138,16 @@ class OpenStream implements Sink {
   chunk(chunk: Chunk.Chunk): Effect.Effect<void> {
     this.#begin()
     this.idleTicks = 0
-    return this.outlet.write(chunk) ? Effect.void : this.#drained()
+    return this.outlet.write(chunk) ? Effect.void : this.outlet.drained()
   }
 
   write(pieces: sseFrame.Pieces): Effect.Effect<void> {
     this.#begin()
     this.idleTicks = 0
     for (let piece = pieces.take(); piece !== undefined; piece = pieces.take()) {
-      if (!this.outlet.write(piece)) return Effect.flatMap(this.#drained(), () => this.write(pieces))
+      if (!this.outlet.write(piece)) return Effect.flatMap(this.outlet.drained(), () => this.write(pieces))
     }
     return Effect.void
-  }
-
-  #drained(): Effect.Effect<void> {
-    return Effect.map(this.outlet.drained(), () => {
-      this.stalledTicks = 0
-    })
   }
 
   /** Tells the client why, and ends the stream; `before` is sent first. */
@@ -161,6 +157,12 @@ class OpenStream implements Sink {
     this.#begin()
     this.outlet.end(Chunk.of(before + sseFrame.controlFrame("closing", { reason })))
     this.#fiber?.interruptUnsafe()
+  }
+
+  /** Of a socket that takes nothing: it is told why while there is a chance that it takes that, and dropped after. */
+  stuck(): void {
+    if (this.outlet.isOpen) this.close("slow")
+    else this.outlet.destroy()
   }
 
   /** The fiber of its source: stopped when the stream is closed. */
@@ -200,29 +202,34 @@ export const make = Effect.fnUntraced(function* (
   const streams = new Set<OpenStream>()
   const perClient = new Map<string, number>()
   const tick = Duration.toMillis(Duration.fromInputUnsafe(options.heartbeat ?? "15 seconds")) / ticksPerHeartbeat
-  const slowTicks = Math.ceil(Duration.toMillis(Duration.fromInputUnsafe(bounds.slow)) / tick)
+  const slow = Duration.toMillis(Duration.fromInputUnsafe(bounds.slow))
   const retry = Chunk.of(sseFrame.retryFrame(Duration.toMillis(Duration.fromInputUnsafe(options.retry ?? "2 seconds"))))
   const comeBackWithin = Duration.toMillis(Duration.fromInputUnsafe(options.comeBackWithin ?? "10 seconds"))
   const closeGrace = options.closeGrace ?? "1 second"
-  let draining = false
+  const draining = Deferred.makeUnsafe<void>()
 
-  /** Waits until an ended stream is sent; a socket that doesn't take the rest is dropped. */
+  /**
+   * Waits until an ended stream is sent. One that has come to its end, or is too slow, is given time as long as its socket
+   * takes something, until the server shuts down.
+   */
   const finish = ({ closing, outlet }: OpenStream) =>
-    Effect.suspend(() =>
-      outlet.isDone
-        ? Effect.void
-        : Effect.timeoutOrElse(outlet.done(), {
-            duration: closing === undefined ? bounds.slow : closeGrace,
-            orElse: () => Effect.sync(() => outlet.destroy()),
-          }),
-    )
+    Effect.suspend(() => {
+      if (outlet.isDone) return Effect.void
+      const isPatient = closing === undefined || closing === "slow"
+      const dropped = Effect.andThen(
+        isPatient ? Deferred.await(draining) : Effect.void,
+        Effect.delay(
+          Effect.sync(() => outlet.destroy()),
+          closeGrace,
+        ),
+      )
+      return Effect.raceFirst(outlet.done(), dropped)
+    })
 
   const beat = Effect.sync(() => {
     for (const stream of streams) {
       const { outlet } = stream
-      if (outlet.stalled) {
-        if (++stream.stalledTicks > slowTicks) stream.close("slow")
-      } else if (stream.started && ++stream.idleTicks >= ticksPerHeartbeat) {
+      if (stream.started && !outlet.waits && ++stream.idleTicks >= ticksPerHeartbeat) {
         stream.idleTicks = 1
         outlet.write(sseFrame.keepAlive)
       }
@@ -254,14 +261,14 @@ export const make = Effect.fnUntraced(function* (
     })
 
   const drain = Effect.gen(function* () {
-    draining = true
+    yield* Deferred.succeed(draining, undefined)
     for (const stream of streams) yield* tellShutdown(stream)
   })
 
   const enter = (stream: OpenStream): Problem.Refused | undefined => {
     const { client } = stream
     const open = perClient.get(client) ?? 0
-    if (draining) return Problem.later("shutting-down", "the server is shutting down")
+    if (Deferred.isDoneUnsafe(draining)) return Problem.later("shutting-down", "the server is shutting down")
     if (streams.size >= bounds.streams) {
       return Problem.later("too-many-streams", `${bounds.streams} streams are open, which is the most there may be`, 5)
     }
@@ -315,9 +322,11 @@ export const make = Effect.fnUntraced(function* (
   const serve = (request: HttpServerRequest, streaming: Streaming) =>
     Effect.suspend(() => {
       const streamOptions = streaming.take()
-      const stream = new OpenStream(new Outlet(request), streamOptions, retry)
+      const outlet = new Outlet(request)
+      const stream = new OpenStream(outlet, streamOptions, retry)
       const refused = enter(stream)
       if (refused !== undefined) return Effect.fail(refused)
+      outlet.onStuck(slow, () => stream.stuck())
       return Metric.update(openStreams, streams.size).pipe(
         Effect.andThen(Effect.forkChild(streamOptions.source(stream), { startImmediately: true })),
         Effect.flatMap((fiber) => {
@@ -331,7 +340,7 @@ export const make = Effect.fnUntraced(function* (
   return Streams.of({
     serve,
     open: Effect.sync(() => streams.size),
-    isDraining: Effect.sync(() => draining),
+    isDraining: Deferred.isDone(draining),
     comeBack: Effect.map(comeBack, (before) => before + sseFrame.controlFrame("closing", { reason: "shutdown" })),
     drain,
   })

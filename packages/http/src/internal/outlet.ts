@@ -35,6 +35,26 @@ export class Outlet {
     return this.#response.destroyed || this.#response.writableFinished
   }
 
+  /** Whether bytes wait in this process. */
+  get waits(): boolean {
+    return this.#response.writableLength > 0
+  }
+
+  /**
+   * Calls back when bytes have waited for so long, and the system took none of them: it counts when it takes a part of a
+   * write, which a socket tells its timeout alone.
+   */
+  onStuck(milliseconds: number, stuck: () => void): void {
+    const response = this.#response
+    response.setTimeout(milliseconds)
+    response.on("timeout", () => {
+      if (!this.waits) return
+      stuck()
+      // Only bytes that the system takes begin it anew.
+      if (!response.destroyed) response.setTimeout(milliseconds)
+    })
+  }
+
   /** Sends the head, and a first chunk with it. */
   begin(headers: Readonly<Record<string, string>>, first: Chunk.Chunk): void {
     if (!this.isOpen) return
