@@ -57,10 +57,13 @@ import * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
 import type * as Stream from "effect/Stream"
 import * as appendCall from "./internal/appendCall.ts"
+import * as followStream from "./internal/followStream.ts"
 import { defaultIdleTimeout, defaultMaxEventSize } from "./internal/patience.ts"
+import { isWhole } from "./internal/place.ts"
+import { Reading } from "./internal/reading.ts"
 import type { Settings } from "./internal/retrying.ts"
 import * as runItems from "./internal/runItems.ts"
-import * as runStream from "./internal/runStream.ts"
+import * as RunClientError from "./RunClientError.ts"
 import type { AppendError, RunError } from "./RunClientError.ts"
 
 /** What a reader lost by the policy it chose, before the next event or before its end. */
@@ -173,10 +176,12 @@ export const make = Effect.fnUntraced(function* (
   const run = <E>(runId: RunId, given: ReadOptions & Partial<Typed<E>> = {}) => {
     const url = settings.urlOf(runId)
     runItems.query(url.searchParams, given)
-    return runStream.make(settings, runId, {
+    return followStream.make(settings, {
       url,
-      after: given.after,
+      start: () => new Reading(given.after, { wire: runItems.wire, isWhole: isWhole(url.searchParams), runId }),
       decode: runItems.decoder(runId, given.vocabulary),
+      refused: (refusal, progress): RunError => RunClientError.ofRead(runId, refusal, progress),
+      givenUp: (cause) => RunClientError.givenUp(runId, cause),
     })
   }
   return RunClient.of({

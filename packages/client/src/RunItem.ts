@@ -35,6 +35,8 @@ export interface Event<E = unknown> {
 export interface CaughtUp {
   readonly _tag: "CaughtUp"
   readonly head: number
+  /** What to go on after; absent of a run that has no events yet. */
+  readonly cursor?: string
 }
 
 /** Retention took seqs `from` to `to`; the reader goes on after them. */

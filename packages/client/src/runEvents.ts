@@ -1,7 +1,7 @@
 /** Reads a run, whole, whatever happens to its connections. */
 import { follow } from "./internal/follow.ts"
 import { isWhole } from "./internal/place.ts"
-import { Reading } from "./internal/reading.ts"
+import { plain, Reading } from "./internal/reading.ts"
 import type { RequestOptions } from "./RequestOptions.ts"
 import type { RunItem } from "./RunItem.ts"
 
@@ -49,7 +49,11 @@ export const runEvents = <E = unknown>(
   options: ReadOptions = {},
 ): AsyncGenerator<RunItem<E>, void, undefined> => {
   const base = new URL(url, globalThis.location?.href)
-  const reading = new Reading(options.after ?? base.searchParams.get("after") ?? undefined, isWhole(base.searchParams))
+  const { searchParams } = base
+  const reading = new Reading(options.after ?? searchParams.get("after") ?? undefined, {
+    wire: plain,
+    isWhole: isWhole(searchParams),
+  })
   // The caller says what the events of the run are.
   return follow(base, reading, options) as AsyncGenerator<RunItem<E>, void, undefined>
 }

@@ -30,12 +30,13 @@ const envelope = (seq: number, fields: Readonly<Record<string, unknown>> = {}) =
   ...fields,
 })
 
-export const event = (seq: number, fields: Readonly<Record<string, unknown>> = {}): string =>
-  `id: ${seq}-${generation}\ndata: ${JSON.stringify(envelope(seq, fields))}\n\n`
+/** A field that is `undefined` is left out. */
+export const event = (seq: number, fields: Readonly<Record<string, unknown>> = {}, of = generation): string =>
+  `id: ${seq}-${of}\ndata: ${JSON.stringify(envelope(seq, fields))}\n\n`
 
 export const control = (name: string, data: unknown): string => `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`
 
-export const caughtUp = (head: number): string => control("caught-up", { head })
+export const caughtUp = (head: number, cursor?: string): string => control("caught-up", { head, cursor })
 
 export const events = (from: number, to: number): string =>
   Array.from({ length: to - from + 1 }, (_, index) => event(from + index)).join("")
@@ -44,7 +45,8 @@ export const events = (from: number, to: number): string =>
 export const ending = (seq: number): string =>
   event(seq, { endsRun: "completed", delivery: "terminal" }) + endFrame(seq)
 
-export const endFrame = (seq: number): string => control("end", { status: "completed", cursor: `${seq}-${generation}` })
+export const endFrame = (seq: number, of = generation): string =>
+  control("end", { status: "completed", cursor: `${seq}-${of}` })
 
 /** How the body of a response goes on after its chunks. */
 export type Rest = "closes" | "fails" | "stays"

@@ -98,7 +98,8 @@ async function* connections<Item>(
       if (isLost && progress.hasEnd) break
       if (!isLost && !(cause instanceof Violation)) throw cause
       if (progress.isAlive) failures = 0
-      if (progress.cursor !== cursor) violations = 0
+      // In a row: an answer that broke nothing ends it, and so does progress.
+      if (progress.cursor !== cursor || (isLost && progress.isAlive)) violations = 0
       progress.isAlive = false
       failures++
       if (!isLost && ++violations >= violationsAllowed) throw givenUp("protocol-violation", cause)

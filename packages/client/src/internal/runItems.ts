@@ -6,8 +6,8 @@ import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { ReadOptions, RunItem } from "../RunClient.ts"
-import { ProtocolViolation } from "../RunClientError.ts"
-import type { Decode } from "./runStream.ts"
+import { Violation } from "./failure.ts"
+import type { Item, Wire } from "./reading.ts"
 
 /** Puts what a reader asks for into the query. */
 export const query = (search: URLSearchParams, { delivery, kinds, queue, wait }: ReadOptions): void => {
@@ -20,45 +20,42 @@ export const query = (search: URLSearchParams, { delivery, kinds, queue, wait }:
 
 const { repair: _, ...noticeFields } = Envelope.OverflowNotice.fields
 
-const Wire = Schema.Struct({
+const WireEnvelope = Schema.Struct({
   ...Envelope.schema(Schema.Unknown).fields,
   merged: Schema.optionalKey(Schema.Struct({ firstSeq: Schema.Int, lastSeq: Schema.Int, frames: Schema.Int })),
 })
 
-const decodeEnvelope = Schema.decodeUnknownResult(Wire)
-const decodeNotice = Schema.decodeUnknownResult(Schema.Struct(noticeFields))
+const Notice = Schema.Struct(noticeFields)
 
-/** Checks what was received, and decodes its event where a vocabulary says how. */
-export const decoder = <E>(runId: Envelope.RunId, vocabulary: Vocabulary<E> | undefined): Decode<RunItem<E>> => {
-  const violation = (what: string, problem: unknown) =>
-    Result.fail(new ProtocolViolation({ runId, detail: `${what}: ${String(problem)}` }))
-  return (item) => {
-    switch (item._tag) {
-      case "CaughtUp":
-      case "Truncated":
-        return Result.succeed(item)
-      case "Dropped": {
-        const notice = decodeNotice(item.notice)
-        return Result.isSuccess(notice)
-          ? Result.succeed({ _tag: "Dropped", notice: notice.success })
-          : violation("a notice can't be read", notice.failure)
-      }
-      case "Event": {
-        const decoded = decodeEnvelope(item.envelope)
-        if (Result.isFailure(decoded)) return violation(`seq ${item.envelope.seq} can't be read`, decoded.failure)
-        const { merged, ...envelope } = decoded.success
-        const { event, seq } = envelope
-        const read: Result.Result<E, string> =
-          // Nobody said what it is, so `E` is unknown.
-          vocabulary === undefined ? Result.succeed(event as E) : vocabulary.decode(JSON.stringify(event))
-        if (Result.isFailure(read)) return Result.fail(new CorruptRecord({ runId, seq, problem: read.failure }))
-        return Result.succeed({
-          _tag: "Event",
-          envelope: { ...envelope, event: read.success },
-          cursor: item.cursor,
-          ...(merged === undefined ? undefined : { merged }),
-        })
-      }
-    }
-  }
+const orViolation = <A>(read: Result.Result<A, Schema.SchemaError>, what: string): A => {
+  if (Result.isSuccess(read)) return read.success
+  throw new Violation(`${what} can't be read: ${String(read.failure)}`)
 }
+
+const decodeEnvelope = Schema.decodeUnknownResult(WireEnvelope)
+const decodeNotice = Schema.decodeUnknownResult(Notice)
+
+/** What frames carry, read by its schema. */
+export const wire: Wire<typeof WireEnvelope.Type, typeof Notice.Type> = {
+  envelope: (fields) => orViolation(decodeEnvelope(fields), `seq ${String(fields["seq"])}`),
+  notice: (fields) => orViolation(decodeNotice(fields), "a notice"),
+}
+
+/** Decodes events where a vocabulary says how. */
+export const decoder =
+  <E>(runId: Envelope.RunId, vocabulary: Vocabulary<E> | undefined) =>
+  (item: Item<typeof WireEnvelope.Type, typeof Notice.Type>): Result.Result<RunItem<E>, CorruptRecord> => {
+    if (item._tag !== "Event") return Result.succeed(item)
+    const { merged, ...envelope } = item.envelope
+    const { event, seq } = envelope
+    const read: Result.Result<E, string> =
+      // Nobody said what it is, so `E` is unknown.
+      vocabulary === undefined ? Result.succeed(event as E) : vocabulary.decode(JSON.stringify(event))
+    if (Result.isFailure(read)) return Result.fail(new CorruptRecord({ runId, seq, problem: read.failure }))
+    return Result.succeed({
+      _tag: "Event",
+      envelope: { ...envelope, event: read.success },
+      cursor: item.cursor,
+      ...(merged === undefined ? undefined : { merged }),
+    })
+  }

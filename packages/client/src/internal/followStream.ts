@@ -1,5 +1,4 @@
-/** A run as an Effect stream: the connections of one {@link Reading}, one after the other. */
-import type { RunId } from "@throughline/core/Envelope"
+/** The items of a reader, over as many connections as it takes, as an Effect stream. */
 import * as Arr from "effect/Array"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
@@ -10,20 +9,17 @@ import * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
 import * as Stream from "effect/Stream"
 import { RunError as Refusal } from "../RunError.ts"
-import * as RunClientError from "../RunClientError.ts"
-import type { RunItem as PlainItem } from "../RunItem.ts"
 import { EventStreamParser } from "./eventStream.ts"
 import { isEventStream, Lost, Violation } from "./failure.ts"
 import { violationsAllowed } from "./patience.ts"
-import { isWhole, nextRequest } from "./place.ts"
-import { Reading } from "./reading.ts"
+import { nextRequest, type Progress } from "./place.ts"
 import { lostBy, refusalOf, respond, scheduleOf, type Settings, silence } from "./retrying.ts"
 
 /** The stream fails for good; it goes through the retries as an element. */
-class Failed {
-  readonly error: RunClientError.RunError
+class Failed<E> {
+  readonly error: E
 
-  constructor(error: RunClientError.RunError) {
+  constructor(error: E) {
     this.error = error
   }
 }
@@ -31,28 +27,38 @@ class Failed {
 /** The connection is a good one, though it brought nothing new: an element that starts the schedule over. */
 const alive = Symbol("alive")
 
-/** Turns an item as it came into what the caller asked for. */
-export type Decode<Item> = (item: PlainItem) => Result.Result<Item, RunClientError.RunError>
+type Element<Item, E> = Item | Failed<E> | typeof alive
 
-type Element<Item> = Item | Failed | typeof alive
+export interface FollowOptions<Taken, Item, E> {
+  readonly url: URL
+  /** Who reads, anew each time the stream is run. */
+  readonly start: () => Progress<Taken>
+  /** Turns an item as it came into what the caller asked for, or into what ends the stream. */
+  readonly decode: (item: Taken) => Result.Result<Item, E>
+  /** What the stream fails with where the server refuses for good. */
+  readonly refused: (refusal: Refusal, progress: Progress<Taken>) => E
+  /** What the stream fails with after the last try. */
+  readonly givenUp: (cause: Lost | Violation) => E
+}
 
-export const make = <Item extends object>(
+export const make = <Taken, Item extends object, E>(
   settings: Settings,
-  runId: RunId,
-  options: { readonly url: URL; readonly after: string | number | undefined; readonly decode: Decode<Item> },
-): Stream.Stream<Item, RunClientError.RunError> =>
+  { decode, givenUp, start, url, ...options }: FollowOptions<Taken, Item, E>,
+): Stream.Stream<Item, E> =>
   Stream.suspend(() => {
-    const { decode, url } = options
     const { idleTimeout } = settings
-    const reading = new Reading(options.after, isWhole(url.searchParams))
+    const progress = start()
     /** What the server asked for before the next try, in ms. */
     let asked: number | undefined
     let violations = 0
+    /** The connection has brought something. */
+    let wasAlive = false
+    let isOver = false
 
-    const refused = (refusal: Refusal) => new Failed(RunClientError.ofRead(runId, refusal, reading))
+    const refused = (refusal: Refusal) => new Failed(options.refused(refusal, progress))
 
     /** Why a frame can't be taken: a reason to try again, or the end of the stream. */
-    const broken = (cause: unknown): Lost | Violation | Failed => {
+    const broken = (cause: unknown): Lost | Violation | Failed<E> => {
       if (cause instanceof Refusal) return refused(cause)
       if (cause instanceof Lost || cause instanceof Violation) return cause
       // A defect of this package.
@@ -64,16 +70,16 @@ export const make = <Item extends object>(
       Stream.transformPull(bytes, (pull) =>
         Effect.sync(() => {
           const parser = new EventStreamParser(settings.maxEventSize)
-          let stopped: Lost | Violation | Failed | undefined
+          let stopped: Lost | Violation | Failed<E> | undefined
 
-          const take = (chunks: ReadonlyArray<Uint8Array>): Array<Element<Item>> => {
-            const taken: Array<Element<Item>> = []
+          const take = (chunks: ReadonlyArray<Uint8Array>): Array<Element<Item, E>> => {
+            const taken: Array<Element<Item, E>> = []
+            const { cursor } = progress
             try {
               for (const chunk of chunks) {
                 for (const frame of parser.push(chunk)) {
-                  const item = reading.take(frame)
+                  const item = progress.take(frame)
                   if (item === undefined) continue
-                  if (item._tag === "Event") violations = 0
                   const decoded = decode(item)
                   if (Result.isSuccess(decoded)) taken.push(decoded.success)
                   else {
@@ -86,22 +92,27 @@ export const make = <Item extends object>(
               stopped = broken(cause)
             }
             asked = parser.retry ?? asked
-            if (taken.length === 0 && reading.isAlive) taken.push(alive)
-            reading.isAlive = false
+            if (progress.cursor !== cursor) violations = 0
+            if (taken.length === 0 && progress.isAlive) taken.push(alive)
+            wasAlive ||= progress.isAlive
+            progress.isAlive = false
             return taken
           }
 
           const ended = Effect.suspend(() =>
             Effect.fail(new Lost("the server closed the connection before the end of the run")),
           )
-          return Effect.suspend(function next(): Pull.Pull<Arr.NonEmptyReadonlyArray<Element<Item>>, Lost | Violation> {
+          return Effect.suspend(function next(): Pull.Pull<
+            Arr.NonEmptyReadonlyArray<Element<Item, E>>,
+            Lost | Violation
+          > {
             if (stopped instanceof Failed) {
               const failed = stopped
               stopped = undefined
-              reading.isOver = true
-              return Effect.succeed(Arr.of<Element<Item>>(failed))
+              isOver = true
+              return Effect.succeed(Arr.of<Element<Item, E>>(failed))
             }
-            if (reading.isOver) return Cause.done()
+            if (isOver || progress.isOver) return Cause.done()
             if (stopped !== undefined) return Effect.fail(stopped)
             return Effect.flatMap(
               Pull.catchDone(pull, () => ended),
@@ -116,11 +127,11 @@ export const make = <Item extends object>(
 
     const answered = Effect.fnUntraced(function* (
       response: HttpClientResponse,
-    ): Effect.fn.Return<Stream.Stream<Element<Item>, Lost | Violation>, Lost | Violation> {
+    ): Effect.fn.Return<Stream.Stream<Element<Item, E>, Lost | Violation>, Lost | Violation> {
       const { status } = response
       if (status === 204) {
         return yield* Effect.try({
-          try: () => reading.nothingFollows(),
+          try: () => progress.nothingFollows(),
           catch: (cause) => cause as Violation,
         }).pipe(Effect.as(Stream.empty))
       }
@@ -142,7 +153,8 @@ export const make = <Item extends object>(
     })
 
     const connection = Effect.gen(function* () {
-      const { patience, target } = nextRequest(url, reading)
+      wasAlive = false
+      const { patience, target } = nextRequest(url, progress)
       const request = HttpClientRequest.get(target, {
         headers: { ...settings.headers, accept: "text/event-stream" },
       })
@@ -150,17 +162,17 @@ export const make = <Item extends object>(
     })
 
     return Stream.unwrap(connection).pipe(
-      Stream.catch((cause): Stream.Stream<Element<Item>, Lost | Violation> => {
+      Stream.catch((cause): Stream.Stream<Element<Item, E>, Lost | Violation> => {
         if (cause instanceof Lost) {
           asked = cause.after ?? asked
-          return reading.hasEnd ? Stream.empty : Stream.fail(cause)
+          // In a row: an answer that broke nothing ends it, and so does progress.
+          if (wasAlive) violations = 0
+          return progress.hasEnd ? Stream.empty : Stream.fail(cause)
         }
-        return ++violations < violationsAllowed
-          ? Stream.fail(cause)
-          : Stream.succeed(new Failed(RunClientError.givenUp(runId, cause)))
+        return ++violations < violationsAllowed ? Stream.fail(cause) : Stream.succeed(new Failed(givenUp(cause)))
       }),
       Stream.retry(scheduleOf(settings.retry, () => asked)),
-      Stream.mapError((cause) => RunClientError.givenUp(runId, cause)),
+      Stream.mapError(givenUp),
       Stream.filter((element) => element !== alive),
       Stream.mapArrayEffect((elements) =>
         elements[0] instanceof Failed
@@ -169,7 +181,7 @@ export const make = <Item extends object>(
             Effect.succeed(elements as Arr.NonEmptyReadonlyArray<Item>),
       ),
       Stream.concat(
-        Stream.suspend(() => Stream.fromIterable(reading.rest())).pipe(
+        Stream.suspend(() => Stream.fromIterable(progress.rest())).pipe(
           Stream.mapEffect((item) => Effect.fromResult(decode(item))),
         ),
       ),
