@@ -67,7 +67,7 @@ export const denied: Decision = { _tag: "Denied" }
 export class Access extends Context.Service<
   Access,
   {
-    /** Asked once for each request, and every few seconds while its stream is open; a defect denies. */
+    /** Asked once for each request, and every few seconds while its stream is open; a defect denies, and so does no answer in time. */
     readonly decide: (request: AccessRequest) => Effect.Effect<Decision>
   }
 >()("@throughline/http/Access") {}

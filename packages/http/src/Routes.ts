@@ -33,6 +33,7 @@ import { SubscriptionHub } from "@throughline/core/SubscriptionHub"
 import type { Vocabulary } from "@throughline/core/Vocabulary"
 import * as Context from "effect/Context"
 import { SecureRandom } from "effect/crypto/SecureRandom"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
@@ -53,6 +54,8 @@ export interface Options extends Omit<Streams.Options, "bounds"> {
   // oxlint-disable-next-line no-explicit-any -- the routes never name the type of an event, so any vocabulary will do
   readonly vocabularies?: ReadonlyArray<Vocabulary<any>> | undefined
   readonly bounds?: Partial<Bounds> | undefined
+  /** How long `Access.decide` may take; 5 s by default. Past it the right is denied, of a request as of an open stream. */
+  readonly decideWithin?: Duration.Input | undefined
   /** Kinds of rooms that appended events are published to; `Run` and `Session` by default. */
   readonly rooms?: ReadonlyArray<RoomKind> | undefined
   /** Web pages of other origins that may use the routes: none by default. `"*"`: any, without credentials of the browser's. */
@@ -97,6 +100,7 @@ export const make = Effect.fnUntraced(function* (options: Options = {}) {
     page,
     access: yield* Access,
     cors: options.cors,
+    decideWithin: options.decideWithin ?? "5 seconds",
     limit: yield* rateLimit.make(bounds.rate),
   })
   return { handle, page, streams }

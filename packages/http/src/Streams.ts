@@ -78,6 +78,10 @@ const closedBy = {
   revoked: Metric.withAttributes(closedStreams, { reason: "revoked" }),
 }
 
+/** Rights that are asked for at once in a recheck, and how long each may keep others from being asked for. */
+const decisionsAtOnce = 16
+const decisionsTurn = "100 millis"
+
 /** Ticks that a heartbeat is divided into. */
 const ticksPerHeartbeat = 4
 
@@ -107,6 +111,8 @@ class OpenStream implements Sink {
   /** Why the server closed it. */
   closing: ClosingReason | undefined = undefined
   #fiber: Fiber.Fiber<unknown, unknown> | undefined = undefined
+  /** Whether it is being asked whether its right still holds. */
+  isBeingChecked = false
   /** Ticks since the last write. */
   idleTicks = 0
 
@@ -236,14 +242,24 @@ export const make = Effect.fnUntraced(function* (
     }
   })
 
+  const checkRight = (stream: OpenStream) =>
+    Effect.map(stream.stillAllowed, (isAllowed) => {
+      stream.isBeingChecked = false
+      if (!isAllowed) stream.close("revoked")
+    })
+
+  const scope = yield* Effect.scope
   const recheck = Effect.suspend(() =>
     Effect.forEach(
-      [...streams],
-      (stream) =>
-        Effect.map(stream.stillAllowed, (isAllowed) => {
-          if (!isAllowed) stream.close("revoked")
-        }),
-      { concurrency: 16, discard: true },
+      Array.from(streams).filter(({ isBeingChecked }) => !isBeingChecked),
+      (stream) => {
+        stream.isBeingChecked = true
+        return Effect.flatMap(Effect.forkIn(checkRight(stream), scope, { startImmediately: true }), (fiber) =>
+          // A decision that takes long is waited for beside those of others.
+          fiber.pollUnsafe() === undefined ? Effect.timeoutOption(Fiber.await(fiber), decisionsTurn) : Effect.void,
+        )
+      },
+      { concurrency: decisionsAtOnce, discard: true },
     ),
   )
 

@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { RunId } from "@throughline/core/Envelope"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
@@ -216,6 +218,53 @@ describe("a right of the app's own", () => {
       })
       yield* server.append(runId, [started])
       assert.strictEqual((yield* server.ask(path)).status, 404)
+    }),
+  )
+
+  /** Rights that can be taken, and those of `bob`, which can get stuck. */
+  const serveStuck = Effect.fnUntraced(function* (decideWithin: Duration.Input) {
+    const revoked = new Set<string>()
+    const rights = Context.get(yield* Layer.build(byPrefix(revoked)), Access.Access)
+    const stuck = { is: false }
+    const server = yield* serve({
+      access: Layer.succeed(Access.Access, {
+        decide: (request) =>
+          stuck.is && Redacted.value(request.bearer!) === "bob" ? Effect.never : rights.decide(request),
+      }),
+      routes: { recheck: "20 millis", decideWithin },
+    })
+    for (const name of ["bob", "carol"]) yield* server.append(RunId.make(`${name}-1`), [started])
+    const follow = (name: string) =>
+      Effect.tap(server.follow(`/runs/${name}-1/events`, { authorization: `Bearer ${name}` }), (client) =>
+        client.untilText("caught-up"),
+      )
+    // More than are asked about at once.
+    const bobs = yield* Effect.forEach(Array.from({ length: 40 }), () => follow("bob"))
+    const carol = yield* follow("carol")
+    stuck.is = true
+    return { server, bobs, carol, revoked }
+  })
+
+  it.live("that isn't decided in time is denied, to who asks and to who has a stream", () =>
+    Effect.gen(function* () {
+      const { bobs, carol, server } = yield* serveStuck("1 second")
+      const asked = yield* server.ask("/runs/bob-1/events", { headers: { authorization: "Bearer bob" } })
+      assert.deepStrictEqual([asked.status, problemOf(asked)], [404, "run-unknown"])
+      for (const bob of bobs) {
+        yield* bob.closed
+        assert.deepStrictEqual(bob.control("closing"), [{ reason: "revoked" }])
+      }
+      assert.isFalse(carol.isClosed)
+    }),
+  )
+
+  it.live("of others ends their streams while one isn't decided", () =>
+    Effect.gen(function* () {
+      const { bobs, carol, revoked } = yield* serveStuck("1 hour")
+      revoked.add("carol")
+      yield* carol.closed
+      assert.deepStrictEqual(carol.control("closing"), [{ reason: "revoked" }])
+      for (const bob of bobs) assert.isFalse(bob.isClosed)
     }),
   )
 

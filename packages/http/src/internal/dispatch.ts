@@ -1,4 +1,5 @@
 /** From a request to its endpoint: bounds, path, method, rate, right; and from what comes of it to an answer. */
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -6,7 +7,7 @@ import * as ProblemDetails from "effect/http/ProblemDetails"
 import * as Metric from "effect/Metric"
 import * as Result from "effect/Result"
 import { openApi } from "../Api.ts"
-import type { Access, AccessRequest } from "../Access.ts"
+import { type Access, type AccessRequest, denied } from "../Access.ts"
 import type { Bounds } from "../Bounds.ts"
 import * as Page from "../Page.ts"
 import * as Problem from "../Problem.ts"
@@ -23,6 +24,7 @@ export interface Options {
   readonly access: Access["Service"]
   readonly cors: { readonly origins: ReadonlyArray<string> | "*" } | undefined
   readonly limit: Limit
+  readonly decideWithin: Duration.Input
 }
 
 const answered = Metric.counter("throughline_http_requests_total", {
@@ -103,11 +105,17 @@ const isOfStream = ({ call, endpoint }: { readonly call: Call; readonly endpoint
 
 /** Makes the handler of all routes. */
 export const make = (options: Options) => {
-  const { access, cors, limit, page, services } = options
+  const { access, cors, decideWithin, limit, page, services } = options
 
   const permit = Effect.fnUntraced(function* (request: AccessRequest) {
-    const decision = yield* Effect.catchCause(access.decide(request), (cause) =>
-      Effect.as(Effect.logError("a right could not be decided, so it is denied", cause), { _tag: "Denied" } as const),
+    const decision = yield* access.decide(request).pipe(
+      Effect.timeoutOrElse({
+        duration: decideWithin,
+        orElse: () => Effect.as(Effect.logError("a right was not decided in time, so it is denied"), denied),
+      }),
+      Effect.catchCause((cause) =>
+        Effect.as(Effect.logError("a right could not be decided, so it is denied", cause), denied),
+      ),
     )
     if (decision._tag === "Allowed") return decision
     if (decision._tag === "Unauthorized") return yield* Problem.refuse("unauthorized", "a good credential is needed")
