@@ -110,6 +110,13 @@ export class SubscriptionHub extends Context.Service<
         options?: { readonly after?: string | undefined },
       ): Stream.Stream<SessionItem<EncodedEnvelope>, SessionError, EventArchive>
     }
+
+    /**
+     * Has a run that is being watched looked at in the store now: for whoever did to it what no live frame tells, so that its
+     * readers needn't wait for the watchdog. A run that was removed ends them with `RunRemoved`. Only this hub's readers: those
+     * of other processes are left to their watchdogs.
+     */
+    readonly look: (runId: RunId) => Effect.Effect<void>
   }
 >()("@throughline/core/SubscriptionHub") {}
 
@@ -228,11 +235,18 @@ export const make = Effect.fnUntraced(function* (options: HubOptions = {}) {
       ),
     )
 
+  const look = Effect.fnUntraced(function* (runId: RunId) {
+    if (!(yield* RcMap.has(feeds, runId))) return
+    const feed = yield* RcMap.get(feeds, runId)
+    feed.poked.notify()
+  }, Effect.scoped)
+
   // The overloads say by type what the one body does by option: with a vocabulary, envelopes are decoded.
   return SubscriptionHub.of({
     run: run as SubscriptionHub["Service"]["run"],
     subscribeRun,
     session: session as SubscriptionHub["Service"]["session"],
+    look,
   })
 })
 

@@ -129,6 +129,30 @@ describe("SubscriptionHub", () => {
     }).pipe(Effect.provide(layer)),
   )
 
+  it.effect("a run removed under its readers ends them as soon as the hub is asked to look, written again or not", () =>
+    Effect.gen(function* () {
+      const hub = yield* SubscriptionHub.SubscriptionHub
+      const store = yield* EventStore.EventStore
+      for (const rewrite of [false, true]) {
+        yield* append([line("1")])
+        const queue = { capacity: 8, overflow: "dropNonTerminal" } as const
+        const readers = [
+          yield* fork(Effect.flip(Stream.runDrain(hub.run(runId)))),
+          yield* fork(Effect.flip(Stream.runDrain(hub.run(runId, { queue })))),
+        ]
+        yield* TestClock.adjust("1 second")
+        yield* store.remove(runId)
+        if (rewrite) yield* append([line("again")])
+        yield* hub.look(runId)
+        // No time passes.
+        for (const reader of readers) assert.strictEqual((yield* Fiber.join(reader))._tag, "RunRemoved")
+        yield* store.remove(runId)
+      }
+      // Nobody watches it any more.
+      yield* hub.look(runId)
+    }).pipe(Effect.provide(layer)),
+  )
+
   it.effect(
     "a cursor of a removed generation is refused at once, although readers of the old one are still there",
     () =>

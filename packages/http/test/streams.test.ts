@@ -156,9 +156,10 @@ describe("a stream", () => {
     }),
   )
 
-  it.live("of a run that is removed fails with a problem", () =>
+  it.live("of a run that is removed fails with a problem, at once", () =>
     Effect.gen(function* () {
-      const server = yield* serve({ throughline: { hub: { watchdog: "50 millis" } } })
+      // Longer than any test: it must not be the watchdog that finds out.
+      const server = yield* serve({ throughline: { hub: { watchdog: "1 hour" } } })
       yield* server.append(runId, [started])
       const client = yield* server.follow(path)
       yield* client.untilText("caught-up")

@@ -254,6 +254,7 @@ const make = Effect.fnUntraced(function* (has: (bug: Bug) => boolean, options: H
     }),
     session: (sessionId: Envelope.SessionId, sessionOptions?: { readonly after?: string | undefined }) =>
       streamOf(session(sessionId, sessionOptions?.after)),
+    look: () => Effect.void,
   })
 })
 

@@ -259,6 +259,9 @@ export const renew = Effect.fnUntraced(function* (services: Services, request: H
 
 /** Removes a run. */
 export const remove = Effect.fnUntraced(function* (services: Services, runId: RunId) {
-  const removed = yield* Effect.mapError(toItsEnd(services, services.store.remove(runId)), Problem.ofError)
+  const removed = yield* Effect.mapError(
+    toItsEnd(services, Effect.ensuring(services.store.remove(runId), services.hub.look(runId))),
+    Problem.ofError,
+  )
   return removed ? HttpServerResponse.empty({ status: 204 }) : yield* Problem.unknownRun(runId)
 })
