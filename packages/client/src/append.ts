@@ -1,6 +1,6 @@
 /** Appends to a run so that a repeated try writes nothing twice. */
-import { mostOfAppended, mostOfProblem, textOf } from "./internal/answer.ts"
-import { givenUp, Lost, refusal, Violation } from "./internal/failure.ts"
+import { mostOfAppended, refusalOf, textOf } from "./internal/answer.ts"
+import { givenUp, Lost, Violation } from "./internal/failure.ts"
 import { defaultAttempts, delayOf, sleep, violationsAllowed, within } from "./internal/patience.ts"
 import { uuidV7 } from "./internal/uuid.ts"
 import type { RequestOptions } from "./RequestOptions.ts"
@@ -66,8 +66,8 @@ const post = async (
       signal,
     )
     const { status } = response
-    const text = await textOf(response, status === 200 ? mostOfAppended(count) : mostOfProblem, timeout, signal)
-    if (status >= 400) throw refusal(status, text, response.headers.get("retry-after"))
+    if (status >= 400) throw await refusalOf(response, timeout, signal)
+    const text = await textOf(response, mostOfAppended(count), timeout, signal)
     const answer = status === 200 ? jsonIn(text) : undefined
     if (isAppended(answer, count)) return answer
     throw new Violation(`the server answered an append with ${status} and ${text.slice(0, 80)}`, status)

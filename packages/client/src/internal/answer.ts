@@ -1,4 +1,6 @@
-/** The text of an answer that is no stream. */
+/** Answers that are no streams. */
+import type { RunError } from "../RunError.ts"
+import { type Lost, refusal } from "./failure.ts"
 import { within } from "./patience.ts"
 
 /** Bytes that a problem may have. */
@@ -37,4 +39,14 @@ export const textOf = async (
   } finally {
     reader.cancel().catch(ignore)
   }
+}
+
+/** What a refusal says, for good or for now. */
+export const refusalOf = async (
+  response: Response,
+  ms: number,
+  signal: AbortSignal | undefined,
+): Promise<RunError | Lost> => {
+  const text = await textOf(response, mostOfProblem, ms, signal)
+  return refusal(response.status, text, response.headers.get("retry-after"), Date.now())
 }

@@ -42,15 +42,22 @@ const lasting = new Set(["corrupt-record", "store-broken", "no-archive", "store-
 const isPassing = (status: number, code: string): boolean =>
   (status >= 500 || status === 408 || status === 425 || status === 429) && status !== 501 && !lasting.has(code)
 
-/** A refusal: final, or a connection that is to be tried again. `retryAfter` is the header, in seconds. */
-export const refusal = (status: number, text: string, retryAfter?: string | null): RunError | Lost => {
+/** The ms in a `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date, which is after `now` or has passed. */
+const millisIn = (retryAfter: string, now: number): number | undefined => {
+  if (/^\d+$/.test(retryAfter)) return Number(retryAfter) * 1000
+  // Much else is a date to `Date.parse`.
+  const time = retryAfter.endsWith(" GMT") ? Date.parse(retryAfter) : Number.NaN
+  return Number.isNaN(time) ? undefined : Math.max(time - now, 0)
+}
+
+/** A refusal: final, or a connection that is to be tried again. `retryAfter` is the header, `now` the time, in ms. */
+export const refusal = (status: number, text: string, retryAfter?: string | null, now = 0): RunError | Lost => {
   const problem = problemIn(text)
   const code = problem?.type.startsWith(typePrefix) === true ? problem.type.slice(typePrefix.length) : "refused"
   const message = `${status}: ${problem?.detail ?? problem?.title ?? "the request was refused"}`
   const error = new RunError(code, message, { status, problem })
   if (!isPassing(status, code)) return error
-  const seconds = Number(retryAfter ?? Number.NaN)
-  return new Lost(message, { cause: error, after: seconds >= 0 ? seconds * 1000 : undefined })
+  return new Lost(message, { cause: error, after: millisIn(retryAfter ?? "", now) })
 }
 
 /** What a reader or an appender fails with after the last try. */

@@ -1,8 +1,8 @@
 /** The items of a reader, over as many connections as it takes, as an async iterable. */
 import type { ReadOptions } from "../runEvents.ts"
-import { mostOfProblem, textOf } from "./answer.ts"
+import { refusalOf } from "./answer.ts"
 import { EventStreamParser } from "./eventStream.ts"
-import { givenUp, isEventStream, Lost, refusal, Violation } from "./failure.ts"
+import { givenUp, isEventStream, Lost, Violation } from "./failure.ts"
 import {
   defaultAttempts,
   defaultIdleTimeout,
@@ -47,9 +47,7 @@ async function* connect<Item>(
     )
     const { body, headers, status } = response
     if (status === 204) return progress.nothingFollows()
-    if (status >= 400) {
-      throw refusal(status, await textOf(response, mostOfProblem, idleTimeout, signal), headers.get("retry-after"))
-    }
+    if (status >= 400) throw await refusalOf(response, idleTimeout, signal)
     const type = headers.get("content-type")
     if (status !== 200 || body === null || !isEventStream(type)) {
       throw new Violation(`the server answered ${status} with ${type ?? "nothing"}, not with an event stream`, status)

@@ -1,4 +1,5 @@
 /** How the Effect client waits between tries, and what it makes of a response. */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as HttpClient from "effect/http/HttpClient"
@@ -100,6 +101,6 @@ export const refusalOf = (
   response: HttpClientResponse,
   patience: Duration.Duration,
 ): Effect.Effect<Refusal | Lost, Lost> =>
-  Effect.map(textOf(response, mostOfProblem, patience), (text) =>
-    refusal(response.status, text, response.headers["retry-after"]),
+  Effect.zipWith(textOf(response, mostOfProblem, patience), Clock.currentTimeMillis, (text, now) =>
+    refusal(response.status, text, response.headers["retry-after"], now),
   )
