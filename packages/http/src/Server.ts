@@ -15,6 +15,7 @@ import type * as HttpServerError from "effect/http/HttpServerError"
 import * as Layer from "effect/Layer"
 import { type IncomingMessage, Server, type ServerOptions, type ServerResponse } from "node:http"
 import type { Socket } from "node:net"
+import type { Duplex } from "node:stream"
 import * as Problem from "./Problem.ts"
 import * as Routes from "./Routes.ts"
 import * as Streams from "./Streams.ts"
@@ -50,19 +51,25 @@ const clientErrors: Readonly<Record<string, Problem.ProblemName>> = {
   ERR_HTTP_REQUEST_TIMEOUT: "request-timeout",
 }
 
-const refuseRaw = (error: NodeJS.ErrnoException, socket: Socket): void => {
-  if (error.code === "ECONNRESET" || !socket.writable || socket.bytesWritten > 0) {
-    // Nobody reads, or a response is on its way that an answer would corrupt.
-    socket.destroy()
-    return
-  }
-  const name = clientErrors[error.code ?? ""] ?? "invalid-header"
-  const body = JSON.stringify(Problem.detailsOf(Problem.refuse(name, "the request can't be read")))
-  const { status, title } = Problem.problems[name]
-  socket.end(
-    `HTTP/1.1 ${status} ${title}\r\nContent-Type: application/problem+json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  )
+/** Answers on a connection that has no response, as its last. */
+const refuseRaw = (socket: Duplex, refused: Problem.Refused): void => {
+  const body = JSON.stringify(Problem.detailsOf(refused))
+  const { status, title } = Problem.problems[refused.name]
+  const lines = [
+    `HTTP/1.1 ${status} ${title}`,
+    "Content-Type: application/problem+json",
+    `Content-Length: ${Buffer.byteLength(body)}`,
+    "Connection: close",
+    ...(refused.allow === undefined ? [] : [`Allow: ${refused.allow}`]),
+  ]
+  socket.end(`${lines.join("\r\n")}\r\n\r\n${body}`)
 }
+
+const noTunnels = new Problem.Refused({
+  name: "method-not-allowed",
+  detail: "this is no proxy",
+  allow: "GET, HEAD, POST, PUT, DELETE",
+})
 
 /**
  * A server that waits, once it is closed, for the requests under way and for nothing else. Node's own also waits for
@@ -89,6 +96,26 @@ class PromptServer extends Server {
     }
     this.on("request", begin)
     this.on("checkContinue", begin)
+    // Expectations that nobody knows may be passed over (RFC 9110, section 10.1.1).
+    this.on("checkExpectation", (request, response) => this.emit("request", request, response))
+    this.on("connect", (_: IncomingMessage, socket: Duplex) => {
+      // Node has let go of it.
+      socket.on("error", () => socket.destroy())
+      socket.resume()
+      this.#refuse(socket, noTunnels)
+    })
+    this.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => {
+      const name = clientErrors[error.code ?? ""] ?? "invalid-header"
+      if (error.code === "ECONNRESET") socket.destroy()
+      else this.#refuse(socket, Problem.refuse(name, "the request can't be read"))
+    })
+  }
+
+  /** Refuses what became no request, unless that would be in the middle of an answer. */
+  #refuse(socket: Duplex, refused: Problem.Refused): void {
+    const isAnswering = Array.from(this.#responses).some(({ headersSent, req }) => headersSent && req.socket === socket)
+    if (isAnswering || !socket.writable) socket.destroy()
+    else refuseRaw(socket, refused)
   }
 
   /** Those of which nothing is asked. */
@@ -141,12 +168,11 @@ const make = (options: ListenOptions): Server => {
     connectionsCheckingInterval: Math.min(2000, headersTimeout),
     keepAliveTimeout: 5000,
     maxHeaderSize: 16 * 1024,
-    // One `Host`, as requests are told apart by it.
-    requireHostHeader: true,
+    // Asked for by the routes, which say what is wrong.
+    requireHostHeader: false,
   })
   server.timeout = Duration.toMillis(Duration.fromInputUnsafe(options.idleTimeout ?? "60 seconds"))
   server.maxConnections = options.maxConnections ?? 12_000
-  server.on("clientError", refuseRaw)
   holdEarly(server)
   return server
 }

@@ -78,7 +78,7 @@ describe("a request past its bounds", () => {
 
   it.live("that never ends its headers, or its body, is told and cut off, and holds up no other", () =>
     Effect.gen(function* () {
-      const server = yield* serve({ listen: { headersTimeout: "50 millis", requestTimeout: "100 millis" } })
+      const server = yield* serve({ listen: { headersTimeout: "500 millis", requestTimeout: "600 millis" } })
       const heads = [
         "GET /runs HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ",
         `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{`,

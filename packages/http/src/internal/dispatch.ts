@@ -1,4 +1,5 @@
 /** From a request to its endpoint: bounds, path, method, rate, right; and from what comes of it to an answer. */
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
@@ -33,6 +34,17 @@ const answered = Metric.counter("throughline_http_requests_total", {
 })
 
 const knownMethods = new Set(["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS"])
+
+/** One `Host`, as requests are told apart by it (RFC 9112, section 3.2). */
+const checkHost = (request: HttpServerRequest.HttpServerRequest): Problem.Refused | undefined => {
+  const { httpVersion, rawHeaders } = NodeHttpServerRequest.toIncomingMessage(request)
+  if (!httpVersion.startsWith("1.")) return undefined
+  let hosts = 0
+  for (let index = 0; index < rawHeaders.length; index += 2) if (rawHeaders[index]!.toLowerCase() === "host") hosts++
+  return hosts === 1 || (hosts === 0 && httpVersion === "1.0")
+    ? undefined
+    : Problem.refuse("invalid-header", "expected one Host")
+}
 
 const checkSize = (request: HttpServerRequest.HttpServerRequest, bounds: Bounds): Problem.Refused | undefined => {
   if (request.url.length > bounds.urlLength) {
@@ -145,6 +157,8 @@ export const make = (options: Options) => {
     yield* services.waiting.turn(request)
     const tooLarge = checkSize(request, services.bounds)
     if (tooLarge !== undefined) return yield* tooLarge
+    const ambiguous = checkHost(request)
+    if (ambiguous !== undefined) return yield* ambiguous
     const address = Request.addressOf(request)
     const from = address === undefined ? "unknown" : Request.clientAt(address)
     yield* limit(from)
