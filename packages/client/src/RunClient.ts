@@ -55,7 +55,7 @@ import * as Url from "effect/http/Url"
 import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
-import type * as Stream from "effect/Stream"
+import * as Stream from "effect/Stream"
 import * as appendCall from "./internal/appendCall.ts"
 import * as followStream from "./internal/followStream.ts"
 import { defaultIdleTimeout, defaultMaxEventSize } from "./internal/patience.ts"
@@ -80,7 +80,7 @@ export interface ReadOptions {
   readonly after?: RunCursor | undefined
   /** Only these delivery classes, and the event that ends the run. */
   readonly delivery?: ReadonlyArray<Delivery> | undefined
-  /** Only these kinds, and the event that ends the run. */
+  /** Only these kinds, and the event that ends the run. One that is empty or has a comma can't be asked for. */
   readonly kinds?: ReadonlyArray<string> | undefined
   /** An unknown run is waited for: for as long as it takes, or for 1 to 30 seconds. Fails `RunUnknown` where absent. */
   readonly wait?: true | Duration.Input | undefined
@@ -175,6 +175,11 @@ export const make = Effect.fnUntraced(function* (
   }
   const run = <E>(runId: RunId, given: ReadOptions & Partial<Typed<E>> = {}) => {
     const url = settings.urlOf(runId)
+    const kind = runItems.unaskable(given)
+    if (kind !== undefined) {
+      const detail = `the kind ${JSON.stringify(kind)} can't be asked for: kinds are separated by commas`
+      return Stream.fail(new RunClientError.Refused({ runId, name: "invalid-query", status: 0, detail }))
+    }
     runItems.query(url.searchParams, given)
     return followStream.make(settings, {
       url,

@@ -27,6 +27,7 @@ export class Refused extends Schema.TaggedError<Refused>(id("Refused"))("Refused
   runId: RunId,
   /** The problem's name, such as `unauthorized` (PROTOCOL.md lists them); `refused` where the answer was no problem. */
   name: Schema.String,
+  /** 0 where there was no answer: what would be refused wasn't asked. */
   status: Schema.Int,
   detail: Schema.String,
   /** The problem as it was sent, with fields of its own. */

@@ -2,6 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Generator from "@throughline/testing/Generator"
 import * as Arbitrary from "effect/Arbitrary"
 import * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import { RunClient } from "../src/RunClient.ts"
 import {
   answer,
   caughtUp,
@@ -10,9 +12,11 @@ import {
   event,
   events,
   generation,
+  layerOf,
   problem,
   range,
   readers,
+  runId,
   type Script,
   serverOf,
   streamed,
@@ -229,5 +233,22 @@ describe.each(readers)("$name of a refusal", ({ read }) => {
     )
     const seen = await read(fetch, { after: 5 })
     assert.deepStrictEqual([seen.end, log.requests.length], ["cursor-ahead", 2])
+  })
+})
+
+describe("RunClient", () => {
+  it.effect("refuses kinds that its query would change, and asks nothing", () => {
+    const { fetch, log } = serverOf(() => streamed(ending(1)))
+    return Effect.gen(function* () {
+      const client = yield* RunClient
+      for (const kind of ["a,b", ""]) {
+        const error = yield* Effect.flip(Stream.runDrain(client.run(runId, { kinds: ["Note", kind] })))
+        assert.deepInclude(error, { _tag: "Refused", name: "invalid-query", runId })
+        assert.include(error.message, JSON.stringify(kind))
+      }
+      assert.strictEqual(log.requests.length, 0)
+      yield* Stream.runDrain(client.run(runId, { kinds: ["Note", "a b&c=d"] }))
+      assert.strictEqual(log.requests[0]!.url.searchParams.get("kinds"), "Note,a b&c=d")
+    }).pipe(Effect.provide(layerOf(fetch)))
   })
 })

@@ -9,6 +9,10 @@ import type { ReadOptions, RunItem } from "../RunClient.ts"
 import { Violation } from "./failure.ts"
 import type { Item, Wire } from "./reading.ts"
 
+/** A kind that the query can't carry, as kinds are separated by commas there. */
+export const unaskable = ({ kinds }: ReadOptions): string | undefined =>
+  kinds?.find((kind) => kind === "" || kind.includes(","))
+
 /** Puts what a reader asks for into the query. */
 export const query = (search: URLSearchParams, { delivery, kinds, queue, wait }: ReadOptions): void => {
   if (delivery !== undefined) search.set("delivery", delivery.join(","))
