@@ -34,6 +34,7 @@ export const whole: HttpLaw = Law.make({
     readers: Arbitrary.array(arbitraryReader, { minLength: 1, maxLength: 4 }),
   }),
   runs: 40,
+  enough: 30,
   reaches: {
     "a refused connection": 0.2,
     "a cut connection": 0.2,
@@ -82,6 +83,7 @@ export const anyPlace: HttpLaw = Law.make({
   name: "over HTTP, for every k, what a reader had up to k plus what resuming at k gives is the run",
   history: Arbitrary.all({ events: Generator.int(0, 6), guarded: Generator.boolean }),
   runs: 8,
+  enough: 4,
   property: live(
     Effect.fnUntraced(function* ({ events: count, guarded }) {
       const runId = yield* World.newRun
@@ -105,6 +107,7 @@ export const caughtUp: HttpLaw = Law.make({
   name: "over HTTP a reader is told once that it caught up, with no less than what was stored when it came",
   history: Arbitrary.all({ kind: Reader.arbitraryKind, before: Generator.int(0, 5), after: Generator.int(0, 5) }),
   runs: 15,
+  enough: 5,
   property: live(
     Effect.fnUntraced(function* ({ after, before, kind }) {
       const runId = yield* World.newRun
@@ -126,6 +129,7 @@ export const removed: HttpLaw = Law.make({
   name: "over HTTP a run removed under its readers ends them, and written again it refuses old cursors",
   history: Arbitrary.all({ events: Generator.int(1, 5), again: Generator.int(1, 8) }),
   runs: 8,
+  enough: 3,
   property: live(
     Effect.fnUntraced(function* ({ again, events }) {
       const runId = yield* World.newRun
@@ -153,6 +157,7 @@ export const endArrives: HttpLaw = Law.make({
   name: "over HTTP every reader that waits gets the end, and its stream closes",
   history: Arbitrary.all({ readers: Generator.int(1, 20), events: Generator.int(0, 3), isKept: Generator.boolean }),
   runs: 15,
+  enough: 6,
   property: live(
     Effect.fnUntraced(function* ({ events, isKept, readers }) {
       const runId = yield* World.newRun
@@ -183,6 +188,7 @@ export const filtered: HttpLaw = Law.make({
     faults: Arbitrary.array(Faults.readFault, { maxLength: 2 }),
   }),
   runs: 15,
+  enough: 5,
   property: live(
     Effect.fnUntraced(function* ({ events, faults, kind, stored }, reach) {
       const runId = yield* World.newRun
@@ -209,6 +215,7 @@ export const refused: HttpLaw = Law.make({
   name: "over HTTP a cursor of another generation, one beyond the end, and text that is none are refused, and never waited on",
   history: Arbitrary.all({ events: Generator.int(1, 5), beyond: Generator.int(1, 1_000), ended: Generator.boolean }),
   runs: 8,
+  enough: 3,
   property: live(
     Effect.fnUntraced(function* ({ beyond, ended, events }) {
       const runId = yield* World.newRun

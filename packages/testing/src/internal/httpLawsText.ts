@@ -72,6 +72,7 @@ export const oneText: HttpLaw = Law.make({
     stored: Generator.int(0, 3),
   }),
   runs: 10,
+  enough: 6,
   property: live(
     Effect.fnUntraced(function* ({ inputs, stored }) {
       const runId = yield* World.newRun

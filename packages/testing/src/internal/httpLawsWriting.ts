@@ -20,6 +20,7 @@ export const order: HttpLaw = Law.make({
     maxLength: 4,
   }),
   runs: 15,
+  enough: 5,
   property: live(
     Effect.fnUntraced(function* (writers) {
       const runId = yield* World.newRun
@@ -73,6 +74,7 @@ export const once: HttpLaw = Law.make({
     named: Generator.boolean,
   }),
   runs: 25,
+  enough: 16,
   reaches: { "a lost request": 0.2, "a lost answer": 0.2 },
   property: live(
     Effect.fnUntraced(function* ({ batches, faults, named }, reach) {
@@ -104,6 +106,7 @@ export const checked: HttpLaw = Law.make({
   name: "over HTTP an append is refused by its producer's epoch and number, by the run's end and by its head, each by name",
   history: Arbitrary.all({ epoch: Generator.int(2, 5), events: Generator.int(1, 3), skipped: Generator.int(2, 9) }),
   runs: 8,
+  enough: 4,
   property: live(
     Effect.fnUntraced(function* ({ epoch, events, skipped }) {
       const runId = yield* World.newRun
@@ -136,6 +139,7 @@ export const oneEnd: HttpLaw = Law.make({
   name: "over HTTP a run takes nothing after its end, and reading goes on",
   history: Arbitrary.all({ events: Generator.int(0, 4), tries: Generator.int(1, 3) }),
   runs: 8,
+  enough: 4,
   property: live(
     Effect.fnUntraced(function* ({ events, tries }) {
       const runId = yield* World.newRun

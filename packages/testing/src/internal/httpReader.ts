@@ -33,6 +33,8 @@ export interface Seen {
   /** `open`, `ended`, or the name of the failure as the protocol has it. */
   end: string
   problem: string
+  /** An `end` was received; only the simple one looks at it. */
+  saidToEnd: boolean
 }
 
 export interface Options {
@@ -105,27 +107,31 @@ const nameOf = (text: string): string => {
   return problem.type.slice(problem.type.lastIndexOf(":") + 1)
 }
 
+/** Takes a frame for what it says; whether to go on. */
+const believe = (seen: Seen, { data, event, id = "" }: EventSource.Frame): boolean => {
+  if (event === "message") {
+    if (seen.saidToEnd) seen.end = "events after the end"
+    seen.envelopes.push(JSON.parse(data) as Envelope<unknown>)
+    seen.cursors.push(id)
+  } else if (event === "caught-up" && seen.caughtUp.length === 0) {
+    // Each connection says it.
+    seen.caughtUp.push((JSON.parse(data) as { readonly head: number }).head)
+  } else if (event === "end") seen.saidToEnd = true
+  else if (event === "failed") seen.end = nameOf(data)
+  return seen.end === "open"
+}
+
 const simple = (url: string, runId: RunId, seen: Seen, options: Options) =>
   Effect.promise(async (signal) => {
     const query = new URLSearchParams({ wait: "" })
     if (options.after !== undefined) query.set("after", String(options.after))
     if (options.kinds !== undefined) query.set("kinds", options.kinds.join(","))
-    const goOn = ({ data, event, id = "" }: EventSource.Frame): boolean => {
-      if (event === "message") {
-        seen.envelopes.push(JSON.parse(data) as Envelope<unknown>)
-        seen.cursors.push(id)
-      } else if (event === "caught-up" && seen.caughtUp.length === 0) {
-        // Each connection says it.
-        seen.caughtUp.push((JSON.parse(data) as { readonly head: number }).head)
-      } else if (event === "failed") seen.end = nameOf(data)
-      return seen.end === "open"
-    }
     try {
       const answer = await EventSource.read(`${url.replace(/\/$/, "")}/runs/${runId}/events?${query}`, {
         fetch: options.fetch ?? globalThis.fetch,
         signal,
         pause: World.pause,
-        take: goOn,
+        take: (frame) => believe(seen, frame),
       })
       if (answer === undefined) return
       if (answer.status !== 204) seen.end = nameOf(await answer.text())
@@ -155,7 +161,7 @@ const reading = (kind: Kind, url: string, runId: RunId, seen: Seen, options: Opt
 /** Follows a run until it ends or the scope closes; what it received fills in as it comes. */
 export const follow = Effect.fnUntraced(function* (kind: Kind, runId: RunId, options: Options = {}) {
   const { url } = yield* World.HttpUnderTest
-  const seen: Seen = { kind, envelopes: [], cursors: [], caughtUp: [], end: "open", problem: "" }
+  const seen: Seen = { kind, envelopes: [], cursors: [], caughtUp: [], end: "open", problem: "", saidToEnd: false }
   yield* Effect.forkScoped(reading(kind, url, runId, seen, options), { startImmediately: true })
   return seen
 })
@@ -170,7 +176,7 @@ export const sawAll = Effect.fnUntraced(function* (
     `end of ${seen.kind} ${what}: it has ${seen.envelopes.length} of ${expected.length} events`,
     () => seen.end !== "open",
   )
-  yield* Law.holds(seen.end === "ended", () => `${seen.kind} ${what} failed: ${seen.problem}`)
+  yield* Law.holds(seen.end === "ended", () => `${seen.kind} ${what} failed: ${seen.end} ${seen.problem}`)
   yield* Law.same(`what ${seen.kind} ${what} received`, [...seen.envelopes], [...expected])
   const places = seen.cursors.map((cursor) => Number.parseInt(cursor, 10))
   yield* Law.same(
