@@ -170,6 +170,33 @@ describe("an append", () => {
     }),
   )
 
+  it.live(
+    "of a number that JSON's readers would change is refused, and nothing that is no number is taken for one",
+    () =>
+      Effect.gen(function* () {
+        const server = yield* serve()
+        const post = (data: string, type = "application/json") =>
+          server.ask(path, {
+            method: "POST",
+            headers: { "content-type": type },
+            body: `{"event":{"_tag":"Custom","name":"n","data":${data}}}`,
+          })
+        for (const type of ["application/json", "application/x-ndjson"]) {
+          for (const data of ["1e999", "-1e999", '[1,{"a":1E+400}]', "9007199254740993", "-12345678901234567890"]) {
+            const answer = yield* post(data, type)
+            assert.deepStrictEqual([answer.status, problemOf(answer)], [400, "invalid-body"], data)
+          }
+        }
+        const kept = ["9007199254740992", "1e308", "0.1", "-0.5e-3", '"1e999"', '"\\" 1e999"', "100000000000000000000"]
+        for (const data of kept) assert.strictEqual((yield* post(data)).status, 200, data)
+        const { envelopes } = yield* server.store.read({ runId, limit: 10 })
+        assert.deepStrictEqual(
+          envelopes.map(({ event }) => JSON.parse(event).data),
+          kept.map((data) => JSON.parse(data)),
+        )
+      }),
+  )
+
   it.live("of a body that is no JSON in UTF-8, or says it isn't, is refused", () =>
     Effect.gen(function* () {
       const server = yield* serve()

@@ -52,8 +52,28 @@ export const textOf = Effect.fnUntraced(function* (request: HttpServerRequest, b
   })
 })
 
-/** Whether a JSON text nests deeper than allowed: what walks it later is recursive. */
-const isTooDeep = (text: string, maxDepth: number): boolean => {
+/** Whether a number's text still means the same once it is read as a double. */
+const isKept = (text: string): boolean => {
+  const value = Number(text)
+  if (value === Infinity || value === -Infinity) return false
+  if (value === 0) return !/^-?[0.]*[1-9]/.test(text)
+  return !/^-?\d+$/.test(text) || BigInt(text) === BigInt(value)
+}
+
+/** Digits of a number that a double always keeps, where it has no exponent. */
+const safeLength = 15
+
+const endOfNumber = (text: string, start: number): number => {
+  let end = start + 1
+  while (end < text.length && "0123456789.eE+-".includes(text[end]!)) end++
+  return end
+}
+
+/**
+ * What of a JSON text would be lost on whoever reads it later: depth, as what walks it is recursive, and numbers that no
+ * double is, which would be stored as others. Text that is no JSON is left to its parser.
+ */
+const problemIn = (text: string, maxDepth: number): string | undefined => {
   let depth = 0
   let inString = false
   for (let index = 0; index < text.length; index++) {
@@ -63,10 +83,17 @@ const isTooDeep = (text: string, maxDepth: number): boolean => {
       else if (code === 34) inString = false
     } else if (code === 34) inString = true
     else if (code === 91 || code === 123) {
-      if (++depth > maxDepth) return true
+      if (++depth > maxDepth) return `nests deeper than the ${maxDepth} levels allowed`
     } else if (code === 93 || code === 125) depth--
+    else if (code === 45 || (code >= 48 && code <= 57)) {
+      const number = text.slice(index, endOfNumber(text, index))
+      index += number.length - 1
+      if ((number.length > safeLength || /e/i.test(number)) && !isKept(number)) {
+        return `has a number that would be stored as another, ${number.slice(0, 40)}: send it as a string`
+      }
+    }
   }
-  return false
+  return undefined
 }
 
 /** One JSON value. */
@@ -74,14 +101,16 @@ export const parse = (
   text: string,
   { jsonDepth }: Bounds,
   what = "the body",
-): Effect.Effect<unknown, Problem.Refused> =>
-  isTooDeep(text, jsonDepth)
-    ? Effect.fail(Problem.refuse("invalid-body", `${what} nests deeper than the ${jsonDepth} levels allowed`))
-    : Effect.try({
+): Effect.Effect<unknown, Problem.Refused> => {
+  const problem = problemIn(text, jsonDepth)
+  return problem === undefined
+    ? Effect.try({
         // Parsed as it comes; a schema reads it next.
         try: (): unknown => JSON.parse(text),
         catch: () => Problem.refuse("invalid-body", `${what} is no JSON`),
       })
+    : Effect.fail(Problem.refuse("invalid-body", `${what} ${problem}`))
+}
 
 /** The values of a body: one or an array of them, or one a line. */
 export const valuesOf = Effect.fnUntraced(function* (request: HttpServerRequest, bounds: Bounds) {
