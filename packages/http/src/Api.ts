@@ -85,6 +85,7 @@ const always = [
   "invalid-query",
   "unauthorized",
   "not-found",
+  "method-not-allowed",
   "uri-too-long",
   "headers-too-large",
   "too-many-requests",
@@ -136,6 +137,8 @@ const reading = {
   capacity: count("Streams only: frames that may wait under an overflow policy; 64 by default.", 1, 10_000),
 }
 
+const Unchanged = HttpApiSchema.Empty(304).annotate({ description: "Nothing has changed." })
+
 const ifNoneMatch = text("Pages only: 304 where nothing has changed.")
 
 const runParams = { runId: RunId }
@@ -162,7 +165,7 @@ const runsGroup = HttpApiGroup.make("runs")
         "last-event-id": text("Streams only: the cursor to go on after; wins over `after`."),
         "if-none-match": ifNoneMatch,
       },
-      success: [Page, Lines, EventStream, HttpApiSchema.NoContent],
+      success: [Page, Lines, EventStream, HttpApiSchema.NoContent, Unchanged],
       error: refusals(
         ...onRun,
         "not-acceptable",
@@ -184,7 +187,7 @@ const runsGroup = HttpApiGroup.make("runs")
       params: runParams,
       query: reading,
       headers: { "if-none-match": ifNoneMatch },
-      success: HttpApiSchema.Empty(200),
+      success: [HttpApiSchema.Empty(200), Unchanged],
       error: refusals(...onRun, "not-acceptable", "invalid-cursor"),
     }).annotateMerge(about("A run's head, as headers: Run-Status, Run-Head, Run-First, and for pages ETag")),
     HttpApiEndpoint.post("append", "/runs/:runId/events", {
@@ -292,5 +295,28 @@ export const Api = HttpApi.make("throughline")
     }),
   )
 
+/** What answers GET answers HEAD, without a body. */
+const headOf = (get: OpenApi.OpenAPISpecOperation): OpenApi.OpenAPISpecOperation => ({
+  ...get,
+  operationId: `${get.operationId}.head`,
+  ...(get.summary === undefined ? undefined : { summary: `${get.summary}: the headers alone` }),
+  responses: withoutBodies(get.responses),
+})
+
+const withoutBodies = (responses: OpenApi.OpenAPISpecResponses): OpenApi.OpenAPISpecResponses =>
+  Object.fromEntries(Object.entries(responses).map(([status, { content: _, ...response }]) => [status, response]))
+
 /** The OpenAPI document of the routes. */
-export const openApi = (): OpenApi.OpenAPISpec => OpenApi.fromApi(Api)
+export const openApi = (): OpenApi.OpenAPISpec => {
+  const document = OpenApi.fromApi(Api)
+  for (const methods of Object.values(document.paths)) {
+    if (methods.head !== undefined) methods.head.responses = withoutBodies(methods.head.responses)
+    else if (methods.get !== undefined) methods.head = headOf(methods.get)
+    // An operation's own list would say that it takes no credential.
+    for (const name of ["get", "head", "post", "put", "delete"] as const) {
+      const operation = methods[name]
+      if (operation !== undefined) operation.security = document.security
+    }
+  }
+  return document
+}

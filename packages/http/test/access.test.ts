@@ -316,6 +316,9 @@ describe("pages of other origins", () => {
         assert.strictEqual(answer.headers[allowOrigin], "https://app.example", target)
         const foreign = yield* server.ask(target, { headers: { origin: "https://evil.example", ...headers } })
         assert.isUndefined(foreign.headers[allowOrigin], target)
+        // A cache must not give one origin what another was answered.
+        const none = yield* server.ask(target, { headers })
+        for (const each of [answer, foreign, none]) assert.match(each.headers.vary ?? "", /\bOrigin\b/, target)
       }
       const preflight = yield* server.ask(path, { method: "OPTIONS", headers: origin })
       assert.strictEqual(preflight.status, 204)

@@ -65,14 +65,15 @@ const commonHeaders: Readonly<Record<string, string>> = {
 }
 
 const corsHeaders = (cors: Options["cors"], request: HttpServerRequest.HttpServerRequest) => {
+  if (cors === undefined) return undefined
   const origin = request.headers["origin"]
-  if (cors === undefined || origin === undefined) return undefined
-  if (cors.origins !== "*" && !cors.origins.includes(origin)) return undefined
+  const vary = "Origin, Accept, Authorization"
+  if (origin === undefined || (cors.origins !== "*" && !cors.origins.includes(origin))) return { vary }
   return {
     "access-control-allow-origin": cors.origins === "*" ? "*" : origin,
     "access-control-expose-headers": "ETag, Retry-After, Run-Status, Run-Head, Run-First, Run-Next",
     "cross-origin-resource-policy": "cross-origin",
-    vary: "Origin, Accept, Authorization",
+    vary,
   }
 }
 
