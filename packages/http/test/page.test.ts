@@ -250,6 +250,9 @@ describe("the heights of a list", () => {
   )
 })
 
+/** Runs of the list are named by when they started. */
+const numberOf = (run: string) => Number(run.slice(1))
+
 describe("the list of runs", () => {
   it.prop(
     "is the server's, as far as it was asked for, whatever starts and is removed between its pages",
@@ -263,7 +266,6 @@ describe("the list of runs", () => {
       const size = 4
       let started = 10
       let runs: ReadonlyArray<string> = Array.from({ length: started }, (_, index) => `r${9 - index}`)
-      const numberOf = (run: string) => Number(run.slice(1))
       const pageOf = (limit: number, before = "r1000") => {
         const ids = runs.filter((run) => numberOf(run) < numberOf(before)).slice(0, limit)
         const heads = ids.map((runId) => ({ runId, status: "running", lastSeq: 1 }) as const)
@@ -306,6 +308,10 @@ describe("the list of runs", () => {
   )
 })
 
+/** Arguments of many tool calls, a piece of each. */
+const pieceOfEach = (text: string) =>
+  Array.from({ length: 50 }, (_, tool) => ({ _tag: "ToolCallDelta", toolCallId: `${tool}`, arguments: text }))
+
 describe("finding rows", () => {
   it("finds what was there, what comes, and what a row becomes", () => {
     const transcript = new Transcript()
@@ -326,5 +332,18 @@ describe("finding rows", () => {
     transcript.push(fourth!)
     finder.look(transcript, 1000)
     assert.deepStrictEqual(finder.found, [1, 3])
+  })
+
+  it("looks no longer at rows that changed than it is given, and ends having looked at all", () => {
+    const transcript = new Transcript()
+    for (const envelope of envelopes(pieceOfEach("hay "))) transcript.push(envelope)
+    const finder = new Finder("needle")
+    assert.isTrue(finder.look(transcript, 1000))
+    for (const envelope of envelopes(pieceOfEach("needle"))) transcript.push(envelope)
+    // With no time at all it takes a step, however many there are.
+    assert.isFalse(finder.look(transcript, -1))
+    assert.isBelow(finder.found.length, 50)
+    while (!finder.look(transcript, -1));
+    assert.lengthOf(finder.found, 50)
   })
 })

@@ -14,9 +14,13 @@ export class Finder {
 
   /** Looks on for so many ms; whether it is done with all rows there are. */
   look({ rows, touched }: Transcript, ms: number): boolean {
-    for (const row of touched) if (row.id < this.#looked) this.#lookAgain(row)
-    touched.clear()
     const until = performance.now() + ms
+    for (const row of touched) {
+      touched.delete(row)
+      if (row.id < this.#looked) this.#lookAgain(row)
+      // A row may be long, and have changed with every event.
+      if (performance.now() > until) return false
+    }
     while (this.#looked < rows.length) {
       const row = rows[this.#looked++]!
       if (this.#matches(row)) this.found.push(row.id)

@@ -6,7 +6,7 @@ import { named, type Reading } from "./controls.ts"
 import { oneLine, shown } from "./fields.ts"
 import type { LineRow, NoteRow, Openable, ReasoningRow, Row, ToolRow } from "./Row.ts"
 import { Marked, Said } from "./Said.tsx"
-import { clock, duration } from "./time.ts"
+import { clock, duration, numeral } from "./time.ts"
 
 export interface Props {
   readonly row: Row
@@ -28,9 +28,7 @@ const drawnLine = 1000
 const Long = ({ reading, text }: { readonly text: string; readonly reading?: Reading }) => (
   <>
     <Marked text={text.slice(0, drawn)} reading={reading} />
-    {text.length > drawn && (
-      <span class="more">{`\n… ${(text.length - drawn).toLocaleString("en")} more characters`}</span>
-    )}
+    {text.length > drawn && <span class="more">{`\n… ${numeral(text.length - drawn)} more characters`}</span>}
   </>
 )
 

@@ -3,7 +3,7 @@ import { Component, createRef } from "preact"
 import { linkTo } from "./address.ts"
 import type { Head } from "./Heads.ts"
 import { Said } from "./Said.tsx"
-import { ago } from "./time.ts"
+import { ago, numeral } from "./time.ts"
 
 const words = { running: "Running", completed: "Completed", failed: "Failed", cancelled: "Cancelled" } as const
 
@@ -29,7 +29,7 @@ const Item = ({ head, isCurrent, now, position, total }: ItemProps) => (
         <Said text={head.runId} />
       </span>
       <span class="about">
-        {words[head.status]} · {head.lastSeq.toLocaleString("en")} {head.lastSeq === 1 ? "event" : "events"}
+        {words[head.status]} · {numeral(head.lastSeq)} {head.lastSeq === 1 ? "event" : "events"}
         {head.startedAt === undefined ? "" : ` · ${ago(head.startedAt, now)}`}
       </span>
       {head.sessionId !== undefined && (

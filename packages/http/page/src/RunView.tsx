@@ -7,7 +7,7 @@ import { Rows } from "./Rows.tsx"
 import { RunReader } from "./RunReader.ts"
 import { Said } from "./Said.tsx"
 import { StateLine, stateOf } from "./StateLine.tsx"
-import { between, clock } from "./time.ts"
+import { between, clock, numeral } from "./time.ts"
 import { useChanges } from "./useChanges.ts"
 
 /** How long a drawing of the page may look for rows, in ms; what is left comes with the next. */
@@ -52,8 +52,7 @@ const useFindKeys = (setText: (text: string) => void) => {
   return field
 }
 
-const count = (number: number, one: string): string =>
-  `${number.toLocaleString("en")} ${number === 1 ? one : `${one}s`}`
+const count = (number: number, one: string): string => `${numeral(number)} ${number === 1 ? one : `${one}s`}`
 
 export const RunView = ({ isAlone, place }: { readonly place: Place; readonly isAlone: boolean }) => {
   const [tries, setTries] = useState(0)

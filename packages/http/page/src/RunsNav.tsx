@@ -2,6 +2,7 @@
 import { noAnswer } from "./noAnswer.ts"
 import { RunItems } from "./RunItems.tsx"
 import type { RunList } from "./RunList.ts"
+import { numeral } from "./time.ts"
 
 export const RunsNav = ({ current, list }: { readonly list: RunList; readonly current: string | undefined }) => {
   const running = list.heads.filter(({ status }) => status === "running").length
@@ -27,7 +28,7 @@ export const RunsNav = ({ current, list }: { readonly list: RunList; readonly cu
       {list.hasMore && (
         <footer>
           <span class="meta" role="status">
-            {list.isAdding ? "Asking for more" : `The last ${list.heads.length.toLocaleString("en")} runs`}
+            {list.isAdding ? "Asking for more" : `The last ${numeral(list.heads.length)} runs`}
           </span>
           <button type="button" onClick={() => list.more()}>
             Show more

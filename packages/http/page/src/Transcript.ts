@@ -20,6 +20,7 @@ import type {
   Tone,
   ToolRow,
 } from "./Row.ts"
+import { numeral } from "./time.ts"
 
 /** Characters of text in one row, before it is cut at the next place to cut it. */
 const longRow = 2000
@@ -83,7 +84,7 @@ export class Transcript {
 
   /** What retention took before the page could read it. */
   truncated(from: number, to: number): void {
-    const text = `${(to - from + 1).toLocaleString("en")} events, ${from} to ${to}, are no longer stored.`
+    const text = `${numeral(to - from + 1)} events, ${from} to ${to}, are no longer stored.`
     this.#add({
       kind: "note",
       tone: "warning",
@@ -97,14 +98,14 @@ export class Transcript {
 
   /** The connection was lost for a while; what follows is what came after the last event. */
   resumed(from: string, to: string): void {
-    const place = this.lastSeq === 0 ? "" : `; it goes on after event ${this.lastSeq.toLocaleString("en")}`
+    const place = this.lastSeq === 0 ? "" : `; it goes on after event ${numeral(this.lastSeq)}`
     this.#add({ kind: "resumed", cause: "lost", text: `Connection lost at ${from}, back at ${to}${place}.` })
   }
 
   /** Nobody looked for a while; what follows came meanwhile. Before the first event there is nothing that it follows. */
   paused(from: string, to: string): void {
     if (this.lastSeq === 0) return
-    const place = `after event ${this.lastSeq.toLocaleString("en")}`
+    const place = `after event ${numeral(this.lastSeq)}`
     this.#add({ kind: "resumed", cause: "hidden", text: `Hidden from ${from} to ${to}; it goes on ${place}.` })
   }
 
@@ -330,7 +331,7 @@ const outcomeOf = (event: Fields): { readonly output?: unknown; readonly error?:
 
 const count = (value: unknown, unit: string): string => {
   const number = numberOf(value)
-  return number === undefined ? "" : `${number.toLocaleString("en")} ${unit}`
+  return number === undefined ? "" : `${numeral(number)} ${unit}`
 }
 
 const joined = (...parts: ReadonlyArray<string>): string => parts.filter((part) => part !== "").join(" · ")

@@ -1,7 +1,16 @@
-/** Times and durations for a person to read. */
+/** Times, durations and numbers for a person to read. Formats are made once: made anew they take most of a drawing. */
+
+const numbers = new Intl.NumberFormat("en")
+
+export const numeral = (value: number): string => numbers.format(value)
+
+const clocks = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" })
 
 /** The time of day, to the second. */
-export const clock = (at: string): string => new Date(at).toLocaleTimeString("en-GB")
+export const clock = (at: string): string => {
+  const ms = Date.parse(at)
+  return Number.isNaN(ms) ? "" : clocks.format(ms)
+}
 
 export const duration = (ms: number): string => {
   const seconds = Math.max(ms, 0) / 1000
