@@ -42,7 +42,7 @@ import type {
   SessionId,
 } from "@throughline/core/Envelope"
 import type { Producer } from "@throughline/core/EventStore"
-import type { CaughtUp, Event, Truncated } from "@throughline/core/RunItem"
+import type { CaughtUp, Event, SessionCaughtUp, SessionTruncated, Truncated } from "@throughline/core/RunItem"
 import type { Typed } from "@throughline/core/SubscriptionHub"
 import type { EventRefused, Vocabulary } from "@throughline/core/Vocabulary"
 import type * as Cause from "effect/Cause"
@@ -63,8 +63,9 @@ import { isWhole } from "./internal/place.ts"
 import { Reading } from "./internal/reading.ts"
 import type { Settings } from "./internal/retrying.ts"
 import * as runItems from "./internal/runItems.ts"
+import { SessionReading } from "./internal/sessionReading.ts"
 import * as RunClientError from "./RunClientError.ts"
-import type { AppendError, RunError } from "./RunClientError.ts"
+import type { AppendError, RunError, SessionError } from "./RunClientError.ts"
 
 /** What a reader lost by the policy it chose, before the next event or before its end. */
 export interface Dropped {
@@ -75,13 +76,25 @@ export interface Dropped {
 /** An item of a run's stream; `Dropped` only where the reader chose a queue. */
 export type RunItem<E> = (Event<Envelope<E>> & { readonly merged?: Merged }) | CaughtUp | Truncated | Dropped
 
-export interface ReadOptions {
+/** An item of a session's stream; the `cursor` of an event is the session's, and `CaughtUp` has one too. */
+export type SessionItem<E> = Event<Envelope<E>> | Omit<SessionCaughtUp, "position"> | SessionTruncated
+
+/** Which events a reader receives; those that end a run pass every filter. */
+export interface Filter {
+  /** Only these delivery classes. */
+  readonly delivery?: ReadonlyArray<Delivery> | undefined
+  /** Only these kinds. One that is empty or has a comma can't be asked for. */
+  readonly kinds?: ReadonlyArray<string> | undefined
+}
+
+export interface SessionOptions extends Filter {
+  /** Everything after this cursor of the session; from the start where absent. */
+  readonly after?: string | undefined
+}
+
+export interface ReadOptions extends Filter {
   /** Everything after this cursor, or after this seq; from the start where absent. */
   readonly after?: RunCursor | undefined
-  /** Only these delivery classes, and the event that ends the run. */
-  readonly delivery?: ReadonlyArray<Delivery> | undefined
-  /** Only these kinds, and the event that ends the run. One that is empty or has a comma can't be asked for. */
-  readonly kinds?: ReadonlyArray<string> | undefined
   /** An unknown run is waited for: for as long as it takes, or for 1 to 30 seconds. Fails `RunUnknown` where absent. */
   readonly wait?: true | Duration.Input | undefined
   /** The server keeps a queue for this reader, who prefers fresh to whole; `capacity` is in frames, 64 by default. */
@@ -129,6 +142,16 @@ export class RunClient extends Context.Service<
     }
 
     /**
+     * The session: every event of all its runs after `after`, those to come too, in the order in which they were stored.
+     * It has no end; its connections are made again as those of `run`. Fails `Refused` with `no-archive` where the server's
+     * store keeps no sessions.
+     */
+    readonly session: {
+      <E>(sessionId: SessionId, options: SessionOptions & Typed<E>): Stream.Stream<SessionItem<E>, SessionError>
+      (sessionId: SessionId, options?: SessionOptions): Stream.Stream<SessionItem<unknown>, SessionError>
+    }
+
+    /**
      * Appends events, all or none, and tries again while whether it was done is unknown. `eventId` and `emittedAt` are minted
      * once, before the first try, so what a lost answer has written is not written again.
      */
@@ -163,9 +186,9 @@ export const make = Effect.fnUntraced(function* (
   const settings: Settings = {
     client: yield* HttpClient.HttpClient,
     headers: options.token === undefined ? {} : { authorization: `Bearer ${Redacted.value(options.token)}` },
-    urlOf: (runId) => {
+    urlOf: (path) => {
       const url = new URL(base)
-      url.pathname = `${url.pathname.replace(/\/$/, "")}/runs/${runId}/events`
+      url.pathname = `${url.pathname.replace(/\/$/, "")}${path}`
       return url
     },
     retry: options.retry,
@@ -174,23 +197,34 @@ export const make = Effect.fnUntraced(function* (
     maxEventSize: options.maxEventSize ?? defaultMaxEventSize,
   }
   const run = <E>(runId: RunId, given: ReadOptions & Partial<Typed<E>> = {}) => {
-    const url = settings.urlOf(runId)
-    const kind = runItems.unaskable(given)
-    if (kind !== undefined) {
-      const detail = `the kind ${JSON.stringify(kind)} can't be asked for: kinds are separated by commas`
-      return Stream.fail(new RunClientError.Refused({ runId, name: "invalid-query", status: 0, detail }))
-    }
+    const url = settings.urlOf(`/runs/${runId}/events`)
+    const refused = runItems.unaskable({ runId }, given)
+    if (refused !== undefined) return Stream.fail(refused)
     runItems.query(url.searchParams, given)
     return followStream.make(settings, {
       url,
       start: () => new Reading(given.after, { wire: runItems.wire, isWhole: isWhole(url.searchParams), runId }),
-      decode: runItems.decoder(runId, given.vocabulary),
+      decode: runItems.decoder(given.vocabulary),
       refused: (refusal, progress): RunError => RunClientError.ofRead(runId, refusal, progress),
-      givenUp: (cause) => RunClientError.givenUp(runId, cause),
+      givenUp: (cause) => RunClientError.givenUp({ runId }, cause),
+    })
+  }
+  const session = <E>(sessionId: SessionId, given: SessionOptions & Partial<Typed<E>> = {}) => {
+    const url = settings.urlOf(`/sessions/${sessionId}/events`)
+    const refused = runItems.unaskable({ sessionId }, given)
+    if (refused !== undefined) return Stream.fail(refused)
+    runItems.query(url.searchParams, given)
+    return followStream.make(settings, {
+      url,
+      start: () => new SessionReading(given.after, runItems.wire, sessionId),
+      decode: runItems.sessionDecoder(given.vocabulary),
+      refused: (refusal, { cursor }): SessionError => RunClientError.ofSession(sessionId, refusal, cursor),
+      givenUp: (cause) => RunClientError.givenUp({ sessionId }, cause),
     })
   }
   return RunClient.of({
     run,
+    session,
     append: (request) => Effect.provideService(appendCall.append(settings, request), SecureRandom, random),
   })
 })

@@ -5,7 +5,7 @@
  * so that a program can be moved between a store and a server; everything else is one of those here.
  */
 import { InvalidCursor } from "@throughline/core/Cursor"
-import { Ending, RunId } from "@throughline/core/Envelope"
+import { Ending, RunId, SessionId } from "@throughline/core/Envelope"
 import * as StoreError from "@throughline/core/EventStoreError"
 import { RunRemoved } from "@throughline/core/RunItem"
 import * as Option from "effect/Option"
@@ -22,9 +22,20 @@ export class RunUnknown extends Schema.TaggedError<RunUnknown>(id("RunUnknown"))
   }
 }
 
+/** What was asked for; neither where it was runs that were listed. */
+const asked = { runId: Schema.optionalKey(RunId), sessionId: Schema.optionalKey(SessionId) }
+
+export interface Asked {
+  readonly runId?: RunId
+  readonly sessionId?: SessionId
+}
+
+const nameOf = ({ runId, sessionId }: Asked): string =>
+  runId !== undefined ? `run ${runId}` : sessionId !== undefined ? `session ${sessionId}` : "the runs"
+
 /** The server refuses, and asking again changes nothing. */
 export class Refused extends Schema.TaggedError<Refused>(id("Refused"))("Refused", {
-  runId: RunId,
+  ...asked,
   /** The problem's name, such as `unauthorized` (PROTOCOL.md lists them); `refused` where the answer was no problem. */
   name: Schema.String,
   /** 0 where there was no answer: what would be refused wasn't asked. */
@@ -34,7 +45,7 @@ export class Refused extends Schema.TaggedError<Refused>(id("Refused"))("Refused
   problem: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
 }) {
   override get message() {
-    return `${this.name} (run ${this.runId}): ${this.detail}`
+    return `${this.name} (${nameOf(this)}): ${this.detail}`
   }
 }
 
@@ -43,22 +54,22 @@ export class Refused extends Schema.TaggedError<Refused>(id("Refused"))("Refused
  * done: the same append, with the same producer and event ids, may be made again.
  */
 export class Unreachable extends Schema.TaggedError<Unreachable>(id("Unreachable"))("Unreachable", {
-  runId: RunId,
+  ...asked,
   detail: Schema.String,
   cause: Schema.optionalKey(Schema.Defect()),
 }) {
   override get message() {
-    return `the server of run ${this.runId} can't be reached: ${this.detail}`
+    return `the server of ${nameOf(this)} can't be reached: ${this.detail}`
   }
 }
 
 /** Three answers in a row were not what the protocol says; `detail` tells in what way the last one wasn't. */
 export class ProtocolViolation extends Schema.TaggedError<ProtocolViolation>(id("ProtocolViolation"))(
   "ProtocolViolation",
-  { runId: RunId, detail: Schema.String },
+  { ...asked, detail: Schema.String },
 ) {
   override get message() {
-    return `the server of run ${this.runId} breaks the protocol: ${this.detail}`
+    return `the server of ${nameOf(this)} breaks the protocol: ${this.detail}`
   }
 }
 
@@ -74,6 +85,9 @@ export type RunError =
   | StoreError.CursorStale
   | StoreError.CorruptRecord
 
+/** How reading a session can fail. */
+export type SessionError = Refused | Unreachable | ProtocolViolation | InvalidCursor | StoreError.CorruptRecord
+
 /** How an append can fail, beyond an event that its vocabulary refuses. */
 export type AppendError =
   | Refused
@@ -86,9 +100,10 @@ export type AppendError =
   | StoreError.ProducerStale
   | StoreError.ProducerMismatch
 
-const refused = (runId: RunId, { code, message, problem, status }: Refusal): Refused =>
+/** @internal What the server refused. */
+export const refused = (what: Asked, { code, message, problem, status }: Refusal): Refused =>
   new Refused({
-    runId,
+    ...what,
     name: code,
     status: status ?? 0,
     detail: problem?.detail ?? message,
@@ -98,6 +113,13 @@ const refused = (runId: RunId, { code, message, problem, status }: Refusal): Ref
 /** A field of a problem, if it is there and is what it should be. */
 const field = <A>(schema: Schema.Codec<A, unknown>, { problem }: Refusal, name: string): A | undefined =>
   Option.getOrUndefined(Schema.decodeUnknownOption(schema)(problem?.[name]))
+
+const invalidCursor = (cursor: string | undefined, { message, problem }: Refusal): InvalidCursor =>
+  new InvalidCursor({ text: (cursor ?? "0").slice(0, 512), problem: problem?.detail ?? message })
+
+/** @internal What reading a session was refused with; `cursor` is what the reader has. */
+export const ofSession = (sessionId: SessionId, refusal: Refusal, cursor: string | undefined): SessionError =>
+  refusal.code === "invalid-cursor" ? invalidCursor(cursor, refusal) : refused({ sessionId }, refusal)
 
 /** @internal What reading was refused with; `place` is what the reader has. */
 export const ofRead = (
@@ -110,27 +132,27 @@ export const ofRead = (
     case "run-unknown":
     case "run-removed":
       if (generation !== undefined) return new RunRemoved({ runId, generation })
-      return refusal.code === "run-unknown" ? new RunUnknown({ runId }) : refused(runId, refusal)
+      return refusal.code === "run-unknown" ? new RunUnknown({ runId }) : refused({ runId }, refusal)
     case "cursor-stale":
       return generation === undefined
-        ? refused(runId, refusal)
+        ? refused({ runId }, refusal)
         : new StoreError.CursorStale({ runId, cursorGeneration: generation })
     case "cursor-ahead": {
       const headSeq = field(Schema.Int, refusal, "lastSeq")
       return headSeq === undefined
-        ? refused(runId, refusal)
+        ? refused({ runId }, refusal)
         : new StoreError.CursorAhead({ runId, after: Number.parseInt(cursor, 10), headSeq })
     }
     case "invalid-cursor":
-      return new InvalidCursor({ text: cursor.slice(0, 512), problem: refusal.problem?.detail ?? refusal.message })
+      return invalidCursor(cursor, refusal)
     case "corrupt-record": {
       const seq = field(Schema.Int, refusal, "seq")
       return seq === undefined
-        ? refused(runId, refusal)
+        ? refused({ runId }, refusal)
         : new StoreError.CorruptRecord({ runId, seq, problem: "the server can't read it" })
     }
     default:
-      return refused(runId, refusal)
+      return refused({ runId }, refusal)
   }
 }
 
@@ -156,7 +178,7 @@ export const ofAppend = (
   const who = { runId, producerId: producer.id, epoch }
   const int = (name: string) => field(Schema.Int, refusal, name)
   const given = <A>(value: A | undefined, make: (value: A) => AppendError) =>
-    value === undefined ? refused(runId, refusal) : make(value)
+    value === undefined ? refused({ runId }, refusal) : make(value)
   switch (refusal.code) {
     case "run-ended": {
       const ending = field(Ending, refusal, "ending")
@@ -191,12 +213,12 @@ export const ofAppend = (
       )
     }
     default:
-      return refused(runId, refusal)
+      return refused({ runId }, refusal)
   }
 }
 
 /** @internal What is left once there are no more tries. */
-export const givenUp = (runId: RunId, cause: Lost | Violation): Unreachable | ProtocolViolation =>
+export const givenUp = (what: Asked, cause: Lost | Violation): Unreachable | ProtocolViolation =>
   "after" in cause
-    ? new Unreachable({ runId, detail: cause.message, cause })
-    : new ProtocolViolation({ runId, detail: cause.message })
+    ? new Unreachable({ ...what, detail: cause.message, cause })
+    : new ProtocolViolation({ ...what, detail: cause.message })

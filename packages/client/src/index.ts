@@ -1,5 +1,6 @@
 /**
- * Runs over HTTP for browsers and any runtime with `fetch`: `runEvents` reads, `append` writes. No dependencies.
+ * Runs over HTTP for browsers and any runtime with `fetch`: `runEvents` and `sessionEvents` read, `append` writes. No
+ * dependencies.
  *
  * `@throughline/client/RunClient` is the same as an Effect service, for programs that have Effect anyway.
  */
@@ -8,3 +9,5 @@ export type { RequestOptions } from "./RequestOptions.ts"
 export { type Problem, RunError } from "./RunError.ts"
 export { type Connection, type ReadOptions, runEvents } from "./runEvents.ts"
 export type { CaughtUp, Dropped, Envelope, Event, RunItem, Truncated } from "./RunItem.ts"
+export { sessionEvents, type SessionOptions } from "./sessionEvents.ts"
+export type { SessionCaughtUp, SessionItem, SessionTruncated } from "./SessionItem.ts"

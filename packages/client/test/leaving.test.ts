@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Stream from "effect/Stream"
+import { afterEach, vi } from "vitest"
 import { runEvents, type RunItem } from "../src/index.ts"
 import { base, caughtUp, event, events, runId, serverOf, streamed } from "./scripted.ts"
 
@@ -15,6 +16,10 @@ const settle = async () => {
 const quiet = () => streamed(event(1), "stays")
 
 describe("runEvents", () => {
+  afterEach(() => {
+    vi.restoreAllMocks()
+  })
+
   it("closes its connection as soon as its signal is aborted, even if nobody asks for an item", async () => {
     const { fetch, log } = serverOf(quiet)
     const stop = new AbortController()
@@ -48,12 +53,15 @@ describe("runEvents", () => {
   it("is left at once, whatever it waits for", async () => {
     for (const script of [quiet, () => "never answers" as const, () => new TypeError("fetch failed")]) {
       const { fetch, log } = serverOf(script)
-      const items = runEvents(url, { fetch })
+      const states: Array<string> = []
+      const items = runEvents(url, { fetch, onConnection: ({ state }) => states.push(state) })
       if (script === quiet) await items.next()
       const next = items.next()
       await settle()
+      const before = states.length
       assert.deepStrictEqual(await items.return(), { done: true, value: undefined })
       assert.deepStrictEqual(await next, { done: true, value: undefined })
+      assert.deepStrictEqual(states.slice(before), [], "who has left was told of the connection")
       assert.deepStrictEqual([log.open, log.requests.length], [0, 1])
     }
   })
@@ -77,6 +85,11 @@ describe("runEvents", () => {
     await items.return()
     await settle()
     assert.strictEqual(log.open, 0)
+    const refusing = serverOf(() => streamed(Array(100).fill("x".repeat(10_000)), "stays", 403), { heedsSignal: false })
+    await runEvents(url, { fetch: refusing.fetch })
+      .next()
+      .catch((error: unknown) => error)
+    assert.deepStrictEqual([refusing.log.requests.length, refusing.log.open], [1, 0])
   })
 
   it("makes no request if it is left before the first item is asked for", async () => {
@@ -87,25 +100,20 @@ describe("runEvents", () => {
     assert.strictEqual(log.requests.length, 0)
   })
 
-  it("leaves nothing at a signal that outlives it", async () => {
-    const { fetch } = serverOf(() => streamed(event(1)))
+  it("leaves nothing at a signal that outlives it, or at its own however often it connects", async () => {
+    const added = vi.spyOn(EventTarget.prototype, "addEventListener")
+    const removed = vi.spyOn(EventTarget.prototype, "removeEventListener")
+    const listeningTo = (target: unknown) =>
+      added.mock.contexts.filter((of) => of === target).length -
+      removed.mock.contexts.filter((of) => of === target).length
+    const { fetch } = serverOf((after) => streamed(event(after + 1)), { heedsSignal: false })
     const { signal } = new AbortController()
-    let listening = 0
-    const add = signal.addEventListener.bind(signal)
-    const remove = signal.removeEventListener.bind(signal)
-    signal.addEventListener = (...args: Parameters<typeof add>) => {
-      listening++
-      add(...args)
-    }
-    signal.removeEventListener = (...args: Parameters<typeof remove>) => {
-      listening--
-      remove(...args)
-    }
-    const items = runEvents(url, { fetch, signal, attempts: 3, backoff: () => 0 })
-    await items.next()
-    assert.isAbove(listening, 0)
-    await items.next().catch((error: unknown) => error)
-    assert.strictEqual(listening, 0)
+    const items = runEvents(url, { fetch, signal, backoff: () => 0 })
+    for (let seq = 1; seq <= 20; seq++) await items.next()
+    assert.isAbove(listeningTo(signal), 0)
+    for (const target of new Set(added.mock.contexts)) assert.isAtMost(listeningTo(target), 2)
+    await items.return()
+    assert.strictEqual(listeningTo(signal), 0)
   })
 
   it.effect("closes its connection when a stream of it is interrupted while nothing happens", () => {

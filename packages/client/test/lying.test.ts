@@ -222,6 +222,15 @@ describe.each(readers)("$name", ({ read }) => {
     assert.deepStrictEqual([seen.seqs, seen.end, log.requests.length], [[1, 2], "ended", 10])
   })
 
+  it("takes no connection that can't be made for an answer", async () => {
+    const html = answer(200, "<html>", { "content-type": "text/html" })
+    const { fetch, log } = serverOf((_, request) => {
+      if (request === 0) return streamed(event(1))
+      return request % 2 === 0 ? new TypeError("fetch failed") : html.clone()
+    })
+    assert.deepStrictEqual([(await read(fetch)).end, log.requests.length], ["protocol-violation", 6])
+  })
+
   it("counts on where each answer has some sense, and then none", async () => {
     const { fetch, log } = serverOf(() => streamed(caughtUp(0) + endFrame(0)))
     assert.deepStrictEqual([(await read(fetch)).end, log.requests.length], ["protocol-violation", 3])

@@ -33,7 +33,7 @@ export const append = Effect.fnUntraced(function* <E>(settings: Settings, reques
   const random = yield* SecureRandom
   const producer = request.producer ?? { id: yield* random.uuidV7(), epoch: 1, number: 1 }
 
-  const url = settings.urlOf(runId)
+  const url = settings.urlOf(`/runs/${runId}/events`)
   url.searchParams.set("vocabulary", vocabulary.id.name)
   if (sessionId !== undefined) url.searchParams.set("sessionId", sessionId)
   if (lease !== undefined) url.searchParams.set("lease", String(Math.ceil(Duration.toSeconds(lease))))
@@ -78,7 +78,7 @@ export const append = Effect.fnUntraced(function* <E>(settings: Settings, reques
     }),
     Effect.mapError((error) =>
       error instanceof Lost || error instanceof Violation
-        ? RunClientError.givenUp(runId, error)
+        ? RunClientError.givenUp({ runId }, error)
         : RunClientError.ofAppend(runId, error, { expected, producer }),
     ),
   )

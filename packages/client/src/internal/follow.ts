@@ -14,13 +14,16 @@ import {
 } from "./patience.ts"
 import { nextRequest, type Progress } from "./place.ts"
 
+/** What every reader takes; where it begins is its own to know. */
+type FollowOptions = Omit<ReadOptions, "after">
+
 const ignore = (): void => {}
 
 /** One connection, until the reader has all; throws what else ended it. `asked` is told what the server says of the next. */
 async function* connect<Item>(
   url: URL,
   progress: Progress<Item>,
-  options: ReadOptions,
+  options: FollowOptions,
   signal: AbortSignal,
   asked: { retry: number | undefined },
 ): AsyncGenerator<Item, void, undefined> {
@@ -77,7 +80,7 @@ async function* connect<Item>(
 async function* connections<Item>(
   url: URL,
   progress: Progress<Item>,
-  options: ReadOptions,
+  options: FollowOptions,
   signal: AbortSignal,
 ): AsyncGenerator<Item, void, undefined> {
   const { attempts = defaultAttempts, onConnection } = options
@@ -114,7 +117,7 @@ async function* connections<Item>(
 export const follow = <Item>(
   url: URL,
   progress: Progress<Item>,
-  options: ReadOptions,
+  options: FollowOptions,
 ): AsyncGenerator<Item, void, undefined> => {
   const { signal } = options
   const stop = new AbortController()

@@ -11,7 +11,7 @@ import type { Progress } from "./place.ts"
 const cursorPattern = /^(0|[1-9]\d{0,15})-([a-z0-9]{8})$/
 const startPattern = /^(0|[1-9]\d{0,15})(?:-([a-z0-9]{8}))?$/
 
-const isSeq = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
+export const isSeq = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
 
 const isEnding = (value: unknown): boolean => value === "completed" || value === "failed" || value === "cancelled"
 
@@ -31,7 +31,7 @@ export type Item<A, N> =
   | Truncated
   | { readonly _tag: "Dropped"; readonly notice: N }
 
-const isText = (value: unknown): boolean => typeof value === "string"
+export const isText = (value: unknown): value is string => typeof value === "string"
 
 const isDelivery = (value: unknown): boolean => value === "progress" || value === "normal" || value === "terminal"
 
@@ -60,7 +60,8 @@ export const plain: Wire<Envelope, Dropped["notice"]> = {
   notice: (fields) => fields as unknown as Dropped["notice"],
 }
 
-const fieldsOf = (frame: Frame): Fields => {
+/** The data of a frame, which is a JSON object. */
+export const fieldsOf = (frame: Frame): Fields => {
   let value: unknown
   try {
     value = JSON.parse(frame.data)
@@ -69,6 +70,12 @@ const fieldsOf = (frame: Frame): Fields => {
   }
   if (typeof value === "object" && value !== null) return value as Fields
   throw new Violation(`the data of ${frame.event === "" ? "an envelope" : `"${frame.event}"`} is no JSON object`)
+}
+
+/** The frames that end a connection, whatever it reads: throws what they say. */
+export const stopAt = (frame: Frame): void => {
+  if (frame.event === "closing") throw new Lost(`the server closes the stream: ${String(fieldsOf(frame)["reason"])}`)
+  if (frame.event === "failed") throw refusal(problemIn(frame.data)?.status ?? 500, frame.data)
 }
 
 export class Reading<A, N> implements Progress<Item<A, N>> {
@@ -124,12 +131,10 @@ export class Reading<A, N> implements Progress<Item<A, N>> {
         return { _tag: "Dropped", notice: this.#wire.notice(fieldsOf(frame)) }
       case "end":
         return this.#end(fieldsOf(frame))
-      case "closing":
-        throw new Lost(`the server closes the stream: ${String(fieldsOf(frame)["reason"])}`)
-      case "failed":
-        throw refusal(problemIn(frame.data)?.status ?? 500, frame.data)
+      default:
+        stopAt(frame)
+        return undefined
     }
-    return undefined
   }
 
   nothingFollows(): void {

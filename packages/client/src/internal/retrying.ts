@@ -18,7 +18,8 @@ import { defaultAttempts, firstDelay, longestAsked, longestDelay } from "./patie
 export interface Settings {
   readonly client: HttpClient.HttpClient
   readonly headers: Readonly<Record<string, string>>
-  readonly urlOf: (runId: string) => URL
+  /** The address of a path below the server's prefix. */
+  readonly urlOf: (path: string) => URL
   readonly retry: Schedule.Schedule<unknown> | undefined
   readonly idleTimeout: Duration.Duration
   readonly appendTimeout: Duration.Duration

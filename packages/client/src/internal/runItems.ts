@@ -5,13 +5,19 @@ import type { Vocabulary } from "@throughline/core/Vocabulary"
 import * as Duration from "effect/Duration"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type { ReadOptions, RunItem } from "../RunClient.ts"
+import type { Filter, ReadOptions, RunItem, SessionItem } from "../RunClient.ts"
+import { type Asked, Refused } from "../RunClientError.ts"
 import { Violation } from "./failure.ts"
 import type { Item, Wire } from "./reading.ts"
+import type { SessionItem as ReadItem } from "./sessionReading.ts"
 
-/** A kind that the query can't carry, as kinds are separated by commas there. */
-export const unaskable = ({ kinds }: ReadOptions): string | undefined =>
-  kinds?.find((kind) => kind === "" || kind.includes(","))
+/** Why the query can't say what is asked for: kinds are separated by commas there. */
+export const unaskable = (what: Asked, { kinds }: Filter): Refused | undefined => {
+  const kind = kinds?.find((name) => name === "" || name.includes(","))
+  if (kind === undefined) return undefined
+  const detail = `the kind ${JSON.stringify(kind)} can't be asked for: kinds are separated by commas`
+  return new Refused({ ...what, name: "invalid-query", status: 0, detail })
+}
 
 /** Puts what a reader asks for into the query. */
 export const query = (search: URLSearchParams, { delivery, kinds, queue, wait }: ReadOptions): void => {
@@ -45,21 +51,49 @@ export const wire: Wire<typeof WireEnvelope.Type, typeof Notice.Type> = {
   notice: (fields) => orViolation(decodeNotice(fields), "a notice"),
 }
 
+/** An envelope whose event a vocabulary reads, where there is one. */
+export const decodeEvent = <E>(
+  envelope: Envelope.Envelope<unknown>,
+  vocabulary: Vocabulary<E> | undefined,
+): Result.Result<Envelope.Envelope<E>, CorruptRecord> => {
+  const { event, runId, seq } = envelope
+  const read: Result.Result<E, string> =
+    // Nobody said what it is, so `E` is unknown.
+    vocabulary === undefined ? Result.succeed(event as E) : vocabulary.decode(JSON.stringify(event))
+  return Result.isFailure(read)
+    ? Result.fail(new CorruptRecord({ runId, seq, problem: read.failure }))
+    : Result.succeed({ ...envelope, event: read.success })
+}
+
 /** Decodes events where a vocabulary says how. */
 export const decoder =
-  <E>(runId: Envelope.RunId, vocabulary: Vocabulary<E> | undefined) =>
+  <E>(vocabulary: Vocabulary<E> | undefined) =>
   (item: Item<typeof WireEnvelope.Type, typeof Notice.Type>): Result.Result<RunItem<E>, CorruptRecord> => {
     if (item._tag !== "Event") return Result.succeed(item)
     const { merged, ...envelope } = item.envelope
-    const { event, seq } = envelope
-    const read: Result.Result<E, string> =
-      // Nobody said what it is, so `E` is unknown.
-      vocabulary === undefined ? Result.succeed(event as E) : vocabulary.decode(JSON.stringify(event))
-    if (Result.isFailure(read)) return Result.fail(new CorruptRecord({ runId, seq, problem: read.failure }))
-    return Result.succeed({
+    return Result.map(decodeEvent(envelope, vocabulary), (decoded) => ({
       _tag: "Event",
-      envelope: { ...envelope, event: read.success },
+      envelope: decoded,
       cursor: item.cursor,
       ...(merged === undefined ? undefined : { merged }),
-    })
+    }))
+  }
+
+/** The same for a session, whose events are never merged. */
+export const sessionDecoder =
+  <E>(vocabulary: Vocabulary<E> | undefined) =>
+  (item: ReadItem<typeof WireEnvelope.Type>): Result.Result<SessionItem<E>, CorruptRecord> => {
+    switch (item._tag) {
+      case "CaughtUp":
+        return Result.succeed(item)
+      case "Truncated":
+        // An id that no run can have is shown as it is.
+        return Result.succeed({ ...item, runId: item.runId as Envelope.RunId })
+      case "Event":
+        return Result.map(decodeEvent(item.envelope, vocabulary), (envelope) => ({
+          _tag: "Event",
+          envelope,
+          cursor: item.cursor,
+        }))
+    }
   }
