@@ -12,6 +12,7 @@ import * as HttpApiGroup from "effect/http-api/HttpApiGroup"
 import * as HttpApiSchema from "effect/http-api/HttpApiSchema"
 import * as OpenApi from "effect/http-api/OpenApi"
 import * as ProblemDetails from "effect/http/ProblemDetails"
+import * as Record from "effect/Record"
 import * as Schema from "effect/Schema"
 import { PostedEvent, Renewal } from "./internal/append.ts"
 import { type ProblemName, problems, typeOf } from "./Problem.ts"
@@ -304,7 +305,10 @@ const headOf = (get: OpenApi.OpenAPISpecOperation): OpenApi.OpenAPISpecOperation
 })
 
 const withoutBodies = (responses: OpenApi.OpenAPISpecResponses): OpenApi.OpenAPISpecResponses =>
-  Object.fromEntries(Object.entries(responses).map(([status, { content: _, ...response }]) => [status, response]))
+  Record.map(responses, ({ description, headers }) => ({
+    description,
+    ...(headers === undefined ? undefined : { headers }),
+  }))
 
 /** The OpenAPI document of the routes. */
 export const openApi = (): OpenApi.OpenAPISpec => {

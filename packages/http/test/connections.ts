@@ -34,7 +34,7 @@ export const answered = (socket: Socket) =>
     socket.once("data", () => resume(Effect.void))
   })
 
-export const eventually = (holds: () => Effect.Effect<boolean>) =>
+export const eventually = <E = never>(holds: () => Effect.Effect<boolean, E>) =>
   Effect.gen(function* () {
     while (!(yield* holds())) yield* Effect.sleep("5 millis")
   })
