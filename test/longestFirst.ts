@@ -39,6 +39,7 @@ const placeOf = ({ moduleId }: TestSpecification): number => {
  */
 export class LongestFirst extends BaseSequencer {
   override async sort(files: Array<TestSpecification>): Promise<Array<TestSpecification>> {
+    // oxlint-disable-next-line unicorn/no-array-sort -- a sequencer's, not an array's
     const sorted = await super.sort(files)
     return sorted.toSorted((left, right) => placeOf(left) - placeOf(right))
   }
