@@ -1,6 +1,6 @@
 /** What a terminal makes of a line: colours and weights; what else it says to a terminal is left out. */
 
-export interface Span {
+interface Span {
   readonly text: string
   /** Classes of the style sheet. */
   readonly classes: string
