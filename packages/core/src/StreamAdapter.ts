@@ -62,7 +62,7 @@ export const publishAppended = (
   appended: AppendResult,
   kinds: ReadonlyArray<RoomKind>,
 ): Effect.Effect<void, AdapterUnavailable> => {
-  const already = new Set(appended.published.map(roomName))
+  const already = appended.published.length === 0 ? undefined : new Set(appended.published.map(roomName))
   const groups: Array<{ readonly rooms: ReadonlyArray<Room>; readonly frames: Array<Frame> }> = []
   let previous: Routing | undefined
   for (const frame of appended.frames) {
@@ -79,15 +79,13 @@ export const publishAppended = (
       continue
     }
     previous = envelope
-    groups.push({ rooms: roomsOf(envelope, kinds).filter((room) => !already.has(roomName(room))), frames: [frame] })
+    const rooms = roomsOf(envelope, kinds)
+    const left = already === undefined ? rooms : rooms.filter((room) => !already.has(roomName(room)))
+    groups.push({ rooms: left, frames: [frame] })
   }
-  return Effect.forEach(
-    groups,
-    ({ frames, rooms }) => (rooms.length === 0 ? Effect.void : adapter.publish(rooms, frames)),
-    {
-      discard: true,
-    },
-  )
+  const publish = ({ frames, rooms }: (typeof groups)[number]) =>
+    rooms.length === 0 ? Effect.void : adapter.publish(rooms, frames)
+  return groups.length === 1 ? publish(groups[0]!) : Effect.forEach(groups, publish, { discard: true })
 }
 
 const makeMemory = Effect.sync((): StreamAdapter["Service"] => {

@@ -236,10 +236,10 @@ class Subscriber<E> {
     this.#isWarm = false
   }
 
-  readonly #wait = Effect.withFiber((fiber) =>
-    Effect.callback<void>((resume) => {
-      if (this.#ready) return resume(Effect.void)
-      const reader = { fiber, wake: () => resume(Effect.void) }
+  readonly #wait: Pull.Pull<Chunk, E | Overflow> = Effect.withFiber((fiber) =>
+    Effect.callback((resume) => {
+      if (this.#ready) return resume(this.pull)
+      const reader = { fiber, wake: () => resume(this.pull) }
       ;(this.#waiting ??= []).push(reader)
       return Effect.sync(() => {
         this.#waiting = this.#waiting?.filter((other) => other !== reader)
@@ -260,7 +260,7 @@ class Subscriber<E> {
       if (notice !== undefined) return Effect.succeed([{ _tag: "Gap", reason: "overflow", notice }])
       return this.#ending._tag === "Fail" ? Effect.failCause(this.#ending.cause) : Cause.done()
     }
-    return Effect.flatMap(this.#wait, () => this.pull)
+    return this.#wait
   })
 
   #overflow(): Overflow {

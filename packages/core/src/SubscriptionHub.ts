@@ -172,9 +172,12 @@ export const make = Effect.fnUntraced(function* (options: HubOptions = {}) {
   const sessionFeeds = yield* RcMap.make({
     lookup: (sessionId: SessionId) => SessionReader.makeFeed(sessionId, adapter),
   })
-  const decoder = new RunReader.Decoder()
+  const readerServices: RunReader.ReaderServices = {
+    access,
+    decoder: new RunReader.Decoder(),
+    feed: (runId, scope) => Scope.provide(RcMap.get(feeds, runId), scope),
+  }
 
-  /** The pull of a new reader, whose feed is kept until the scope closes. */
   const reader = (
     runId: RunId,
     runOptions: AnyRunOptions,
@@ -190,7 +193,8 @@ export const make = Effect.fnUntraced(function* (options: HubOptions = {}) {
         vocabulary,
         pageEvents,
       },
-      { access, decoder, feed: Scope.provide(RcMap.get(feeds, runId), scope) },
+      readerServices,
+      scope,
     )
 
   const run = (runId: RunId, runOptions: AnyRunOptions = {}) => {

@@ -7,6 +7,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import type * as Pull from "effect/Pull"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import * as Cursor from "../Cursor.ts"
 import type { EncodedEnvelope, Envelope, RunId } from "../Envelope.ts"
 import type { Page, ReadError } from "../EventStore.ts"
@@ -27,10 +28,11 @@ export interface ReaderOptions {
   readonly pageEvents: number
 }
 
+/** What the readers of a hub share. */
 export interface ReaderServices {
   readonly access: StoreAccess
-  /** The run's feed, shared, and kept as long as the reader's scope is open. */
-  readonly feed: Effect.Effect<RunFeed>
+  /** The feed of a run, kept as long as the scope is open. */
+  readonly feed: (runId: RunId, scope: Scope.Scope) => Effect.Effect<RunFeed>
   readonly decoder: Decoder
 }
 
@@ -97,24 +99,28 @@ class RunReader {
   #disputedAt: number | undefined = undefined
   readonly #options: ReaderOptions
   readonly #services: ReaderServices
+  readonly #scope: Scope.Scope
 
-  constructor(options: ReaderOptions, services: ReaderServices) {
+  constructor(options: ReaderOptions, services: ReaderServices, scope: Scope.Scope) {
     this.#options = options
     this.#services = services
+    this.#scope = scope
   }
 
   /** The next chunk: what can be delivered now, else what comes. */
-  next(): Step {
+  readonly pull: Step = Effect.suspend(() => this.#next())
+
+  #next(): Step {
     if (this.#error !== undefined) return Effect.fail(this.#error)
     if (this.#done) return Cause.done()
     if (!this.#started) return this.#start()
     if (this.#feed === undefined) {
       return this.#seq < this.#knownHead
         ? this.#readPage()
-        : Effect.flatMap(this.#services.feed, (feed) => {
+        : Effect.flatMap(this.#services.feed(this.#options.runId, this.#scope), (feed) => {
             this.#feed = feed
             this.#failures = feed.failures
-            return this.next()
+            return this.#next()
           })
     }
     return this.#follow(this.#feed)
@@ -132,7 +138,7 @@ class RunReader {
   #follow(feed: RunFeed): Step {
     const { window } = feed
     const { version } = feed.signal
-    const wait = () => Effect.flatMap(feed.signal.changed(version), () => this.next())
+    const wait = () => feed.signal.changedThen(version, this.pull)
     if (feed.failures !== this.#failures) return Effect.fail(feed.failure!)
     if (feed.looked === 0) return wait()
     if (this.#generation !== undefined && this.#generation !== window.generation) {
@@ -229,7 +235,7 @@ class RunReader {
       )
     }
     if (head.status !== "running" && head.status !== "unknown") return this.#finish()
-    return this.next()
+    return this.#next()
   }
 
   /** Delivers the events after the reader's place; `head` is where the reader has caught up. */
@@ -270,8 +276,6 @@ class RunReader {
   }
 }
 
-/** The pull of a new reader. */
-export const make = (options: ReaderOptions, services: ReaderServices): Step => {
-  const reader = new RunReader(options, services)
-  return Effect.suspend(() => reader.next())
-}
+/** The pull of a new reader, which keeps the run's feed until the scope closes. */
+export const make = (options: ReaderOptions, services: ReaderServices, scope: Scope.Scope): Step =>
+  new RunReader(options, services, scope).pull

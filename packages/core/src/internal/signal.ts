@@ -15,9 +15,14 @@ export class Signal {
 
   /** Returns once `version` differs from the given one. */
   changed(version: number): Effect.Effect<void> {
-    return Effect.callback<void>((resume) => {
-      if (this.version !== version) return resume(Effect.void)
-      const wake = () => resume(Effect.void)
+    return this.changedThen(version, Effect.void)
+  }
+
+  /** Goes on with an effect once `version` differs from the given one; cheaper than to wait, and then go on. */
+  changedThen<A, E>(version: number, then: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.callback<A, E>((resume) => {
+      if (this.version !== version) return resume(then)
+      const wake = () => resume(then)
       this.#waiting.add(wake)
       return Effect.sync(() => {
         this.#waiting.delete(wake)
