@@ -232,8 +232,9 @@ const keep = Effect.fnUntraced(function* (
   while (true) {
     const pace = yield* interval
     yield* Effect.timeoutOption(feed.poked.changed(poke), pace)
+    const isPoked = poke !== feed.poked.version
     poke = feed.poked.version
-    const before = window.head
+    const { base, ending, generation, head: before } = window
     const number = ++feed.looks
     const head: Result.Result<RunHead, ReadFailed> = yield* Effect.result(look)
     if (Result.isFailure(head)) {
@@ -244,7 +245,18 @@ const keep = Effect.fnUntraced(function* (
       yield* watchLease(head.success)
       if (!feed.live) feed.pollDelay = window.head > before ? firstPoll : Math.min(feed.pollDelay * 2, slowestPoll)
     }
-    feed.signal.notify()
+    // Readers that disagree with the window poke; all others wait for a change of it, and are let sleep without one.
+    if (
+      isPoked ||
+      number === 1 ||
+      Result.isFailure(head) ||
+      window.base !== base ||
+      window.head !== before ||
+      window.ending !== ending ||
+      window.generation !== generation
+    ) {
+      feed.signal.notify()
+    }
     // Frames that a repair did not reach make it go on; a frame that the store knows nothing of must not.
     if (window.seen > window.head) {
       if (window.head > before) poke = -1
