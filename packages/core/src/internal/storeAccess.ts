@@ -59,8 +59,18 @@ export const make = (
       }),
     )
 
-  const retried = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>) =>
-    Effect.retry(effect, { schedule: options.retry, while: isRetryable })
+  // Most reads succeed, and a schedule's step is made only for those that don't: it costs more than a read from memory.
+  const retried = <A, E extends { readonly _tag: string }>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    effect.pipe(
+      Effect.catch((first) => {
+        if (!isRetryable(first)) return Effect.fail(first)
+        let attempts = 0
+        return Effect.retry(
+          Effect.suspend(() => (attempts++ === 0 ? Effect.fail(first) : effect)),
+          { schedule: options.retry, while: isRetryable },
+        )
+      }),
+    )
 
   const own = (key: string, runId: RunId, after: RunCursor, limit: number) =>
     // Between announcing the read and making sure that it answers nothing may interrupt: others wait for it.
