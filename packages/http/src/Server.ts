@@ -82,17 +82,26 @@ class PromptServer extends Server {
 
   constructor(options: ServerOptions) {
     super(options)
+    const connections = this.#connections
+    const responses = this.#responses
+    // One listener for all, as each of thousands of idle streams would hold its own.
+    const disconnect = function (this: Socket) {
+      connections.delete(this)
+    }
+    const finish = function (this: ServerResponse) {
+      responses.delete(this)
+    }
     this.on("connection", (socket: Socket) => {
       if (!this.listening) {
         socket.destroy()
         return
       }
-      this.#connections.add(socket)
-      socket.once("close", () => this.#connections.delete(socket))
+      connections.add(socket)
+      socket.on("close", disconnect)
     })
     const begin = (_: IncomingMessage, response: ServerResponse) => {
-      this.#responses.add(response)
-      response.once("close", () => this.#responses.delete(response))
+      responses.add(response)
+      response.on("close", finish)
     }
     this.on("request", begin)
     this.on("checkContinue", begin)

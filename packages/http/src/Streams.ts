@@ -43,8 +43,8 @@ export interface StreamOptions {
   /** Who it is, for the bound per client. */
   readonly client: string
   readonly headers: Readonly<Record<string, string>>
-  /** Whether the right still holds. */
-  readonly stillAllowed: Effect.Effect<boolean>
+  /** Whether the right still holds; an exit where the answer is there at once. */
+  readonly stillAllowed: () => Effect.Effect<boolean>
   /** Writes the stream; its failure is told by the status before the first write, and by a `failed` frame after it. */
   readonly source: (sink: Sink) => Effect.Effect<void, Problem.Refused>
 }
@@ -105,7 +105,7 @@ export class Streaming {
 class OpenStream implements Sink {
   readonly outlet: Outlet
   readonly client: string
-  readonly stillAllowed: Effect.Effect<boolean>
+  readonly stillAllowed: () => Effect.Effect<boolean>
   /** What is sent first; given up once it is. */
   #head: { readonly headers: Readonly<Record<string, string>>; readonly retry: Chunk.Chunk } | undefined
   /** Why the server closed it. */
@@ -242,26 +242,34 @@ export const make = Effect.fnUntraced(function* (
     }
   })
 
-  const checkRight = (stream: OpenStream) =>
-    Effect.map(stream.stillAllowed, (isAllowed) => {
-      stream.isBeingChecked = false
-      if (!isAllowed) stream.close("revoked")
-    })
+  const obey = (stream: OpenStream, isAllowed: boolean) => {
+    stream.isBeingChecked = false
+    if (!isAllowed) stream.close("revoked")
+  }
 
   const scope = yield* Effect.scope
-  const recheck = Effect.suspend(() =>
-    Effect.forEach(
-      Array.from(streams).filter(({ isBeingChecked }) => !isBeingChecked),
-      (stream) => {
+  const recheck = Effect.suspend(() => {
+    const checks: Array<readonly [OpenStream, Effect.Effect<boolean>]> = []
+    for (const stream of streams) {
+      if (stream.isBeingChecked) continue
+      const check = stream.stillAllowed()
+      // Where the answer is there at once, a fiber would be most of what an idle stream costs.
+      if (Exit.isExit(check) && Exit.isSuccess(check)) obey(stream, check.value === true)
+      else checks.push([stream, check])
+    }
+    return Effect.forEach(
+      checks,
+      ([stream, check]) => {
         stream.isBeingChecked = true
-        return Effect.flatMap(Effect.forkIn(checkRight(stream), scope, { startImmediately: true }), (fiber) =>
+        const checked = Effect.map(check, (isAllowed) => obey(stream, isAllowed))
+        return Effect.flatMap(Effect.forkIn(checked, scope, { startImmediately: true }), (fiber) =>
           // A decision that takes long is waited for beside those of others.
           fiber.pollUnsafe() === undefined ? Effect.timeoutOption(Fiber.await(fiber), decisionsTurn) : Effect.void,
         )
       },
       { concurrency: decisionsAtOnce, discard: true },
-    ),
-  )
+    )
+  })
 
   yield* Effect.forkScoped(Effect.forever(Effect.delay(beat, tick)))
   yield* Effect.forkScoped(Effect.forever(Effect.delay(recheck, options.recheck ?? "5 seconds")))

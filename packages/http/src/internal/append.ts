@@ -178,7 +178,7 @@ const patience = "10 seconds"
  * time, or the client is told that the outcome is unknown.
  */
 const toItsEnd = <A, E>(services: Services, work: Effect.Effect<A, E>) =>
-  Effect.flatMap(Effect.forkIn(work, services.scope), Fiber.join).pipe(
+  Effect.flatMap(Effect.forkIn(work, services.scope, { startImmediately: true }), Fiber.join).pipe(
     Effect.timeoutOrElse({
       duration: patience,
       orElse: () => Effect.fail(new AppendFailed({ reason: new StoreUnavailable({ detail: "no answer in time" }) })),

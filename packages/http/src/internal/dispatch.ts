@@ -2,13 +2,14 @@
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as ProblemDetails from "effect/http/ProblemDetails"
 import * as Metric from "effect/Metric"
 import * as Result from "effect/Result"
 import { openApi } from "../Api.ts"
-import { type Access, type AccessRequest, denied } from "../Access.ts"
+import { type Access, type AccessRequest, type Decision, denied } from "../Access.ts"
 import type { Bounds } from "../Bounds.ts"
 import * as Page from "../Page.ts"
 import * as Problem from "../Problem.ts"
@@ -120,8 +121,19 @@ const isOfStream = ({ call, endpoint }: { readonly call: Call; readonly endpoint
 export const make = (options: Options) => {
   const { access, cors, decideWithin, limit, page, services } = options
 
-  const permit = Effect.fnUntraced(function* (request: AccessRequest) {
-    const decision = yield* access.decide(request).pipe(
+  const deciding = (request: AccessRequest): Effect.Effect<Decision> => {
+    try {
+      return access.decide(request)
+    } catch (defect) {
+      return Effect.die(defect)
+    }
+  }
+
+  const decide = (request: AccessRequest): Effect.Effect<Decision> => {
+    const decision = deciding(request)
+    // Nothing needs to be waited for: that would be most of what an idle stream costs.
+    if (Exit.isExit(decision) && Exit.isSuccess(decision)) return decision
+    return decision.pipe(
       Effect.timeoutOrElse({
         duration: decideWithin,
         orElse: () => Effect.as(Effect.logError("a right was not decided in time, so it is denied"), denied),
@@ -130,12 +142,18 @@ export const make = (options: Options) => {
         Effect.as(Effect.logError("a right could not be decided, so it is denied", cause), denied),
       ),
     )
+  }
+
+  const permit = Effect.fnUntraced(function* (request: AccessRequest) {
+    const decision = yield* decide(request)
     if (decision._tag === "Allowed") return decision
     if (decision._tag === "Unauthorized") return yield* Problem.refuse("unauthorized", "a good credential is needed")
     const { resource } = request
     if (resource._tag === "Run") return yield* Problem.unknownRun(resource.runId)
     return yield* Problem.refuse("not-found", "there is nothing here")
   })
+
+  const stillAllowed = (asked: AccessRequest) => () => Effect.mapEager(decide(asked), ({ _tag }) => _tag === "Allowed")
 
   /** Bytes, as many connections may be sent the same. */
   let document: Uint8Array | undefined
@@ -190,7 +208,7 @@ export const make = (options: Options) => {
       request,
       query,
       client: client ?? from,
-      stillAllowed: Effect.isSuccess(permit(asked)),
+      stillAllowed: stillAllowed(asked),
       headers,
     }
     return { endpoint, call }

@@ -1,8 +1,8 @@
 /** A run as Server-Sent Events. */
 import type { EncodedEnvelope, RunId } from "@throughline/core/Envelope"
 import type { RunHead } from "@throughline/core/RunHead"
-import type { RunItem } from "@throughline/core/RunItem"
-import type { QueueOptions } from "@throughline/core/SubscriberQueue"
+import type { RunError, RunItem } from "@throughline/core/RunItem"
+import type { QueueOptions, QueueRefused } from "@throughline/core/SubscriberQueue"
 import * as Effect from "effect/Effect"
 import type { HttpServerRequest } from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
 import * as Problem from "../Problem.ts"
 import { type Sink, type StreamOptions, Streaming } from "../Streams.ts"
+import * as eachChunk from "./eachChunk.ts"
 import * as EventFilter from "./eventFilter.ts"
 import * as FreshRun from "./freshRun.ts"
 import * as headJson from "./headJson.ts"
@@ -97,30 +98,25 @@ class Source {
   }
 
   run(): Effect.Effect<void, Problem.Refused> {
+    // Suspended, so that what it is made of is gone once it runs: that would be most of what an idle stream holds.
+    const delivered = Effect.suspend(() => this.#deliverAll())
+    return Effect.flatMap(Effect.mapError(delivered, Problem.ofError), () => this.#finish())
+  }
+
+  #deliverAll(): Effect.Effect<void, RunError | QueueRefused> {
     const { after, passes, queue, runId } = this.#options
     const { hub } = this.#services
     const whole = { after, truncated: "skip" } as const
-    const delivered =
-      queue === undefined
-        ? Effect.mapError(
-            Stream.runForEachArray(hub.run(runId, whole), (items) => this.#deliver(items, 0)),
-            Problem.ofError,
-          )
-        : Stream.runForEachArray(
-            passes === undefined
-              ? hub.run(runId, { ...whole, queue })
-              : FreshRun.stream(hub, runId, { after, queue, passes }),
-            (items) => this.#deliver(items, 0),
-          ).pipe(
-            Effect.catchTag(["SubscriberOverflow", "TerminalOverflow"], ({ notice }) =>
-              Effect.sync(() => {
-                if (notice !== undefined) this.#control({ _tag: "Dropped", notice })
-                this.#sink.close("slow")
-              }),
-            ),
-            Effect.mapError(Problem.ofError),
-          )
-    return Effect.flatMap(delivered, () => this.#finish())
+    const deliver = (items: ReadonlyArray<Item>) => this.#deliver(items, 0)
+    if (queue === undefined) return eachChunk.run(hub.run(runId, whole), deliver)
+    const fresh =
+      passes === undefined ? hub.run(runId, { ...whole, queue }) : FreshRun.stream(hub, runId, { after, queue, passes })
+    return Effect.catchTag(eachChunk.run(fresh, deliver), ["SubscriberOverflow", "TerminalOverflow"], ({ notice }) =>
+      Effect.sync(() => {
+        if (notice !== undefined) this.#control({ _tag: "Dropped", notice })
+        this.#sink.close("slow")
+      }),
+    )
   }
 
   #finish(): Effect.Effect<void, Problem.Refused> {
