@@ -57,7 +57,7 @@ const appenders: ReadonlyArray<{
         const error = Option.getOrUndefined(Cause.findErrorOption(exit.cause))
         return { end: error?._tag ?? Cause.pretty(exit.cause), seqs: [], error }
       }).pipe(
-        Effect.provide(layerOf(fetch, { retry: Schedule.recurs(attempts - 1), appendTimeout: timeout })),
+        Effect.provide(layerOf(fetch, { retry: Schedule.recurs(attempts - 1), callTimeout: timeout })),
         Effect.runPromise,
       ),
   },
@@ -195,7 +195,15 @@ describe.each(appenders)("$name", ({ append: appends }) => {
   })
 
   it("takes the answer to as many events as one append may have", async () => {
-    const { fetch } = storing()
+    const server = storing()
+    const fetch = async (input: string | URL | globalThis.Request, init?: RequestInit) => {
+      const bytes = new Uint8Array(await (await server.fetch(input, init)).arrayBuffer())
+      const size = 10_000
+      const chunks = Array.from({ length: Math.ceil(bytes.length / size) }, (_, index) =>
+        bytes.slice(index * size, (index + 1) * size),
+      )
+      return serverOf(() => streamed(chunks)).fetch(base)
+    }
     assert.strictEqual((await appends(fetch, { count: 5_000 })).seqs.length, 5_000)
   })
 

@@ -16,9 +16,12 @@ const settle = async () => {
 const refused = (status: number, after?: string) => () =>
   answer(status, null, after === undefined ? {} : { "retry-after": after })
 
-const at = (millis: number) => new Date(millis).toUTCString()
+/** When the first try is made. */
+const start = 1_000_000_000_000
 
-/** What a first try meets at time 0, and after how many ms there is a second one, at the least and at the most. */
+const at = (millis: number) => new Date(start + millis).toUTCString()
+
+/** What a first try meets, and after how many ms there is a second one, at the least and at the most. */
 const waits: ReadonlyArray<readonly [what: string, first: Script, least: number, most: number]> = [
   ["a connection that can't be made", () => new TypeError("fetch failed"), 1_000, 1_500],
   ["408", refused(408), 1_000, 1_500],
@@ -49,6 +52,7 @@ describe("RunClient", () => {
   it.effect.each(cases)("after $what waits $delay ms where chance says $random", ({ delay, first, random }) => {
     const { fetch, log } = serverAfter(first)
     return Effect.gen(function* () {
+      yield* TestClock.setTime(start)
       const client = yield* RunClient
       yield* Effect.forkChild(Stream.runDrain(client.run(runId)), { startImmediately: true })
       yield* Effect.promise(settle)
@@ -67,7 +71,7 @@ describe("RunClient", () => {
 
 describe("runEvents", () => {
   beforeEach(() => {
-    vi.useFakeTimers({ now: 0 })
+    vi.useFakeTimers({ now: start })
   })
   afterEach(() => {
     vi.restoreAllMocks()
@@ -85,5 +89,19 @@ describe("runEvents", () => {
     assert.strictEqual(log.requests.length, 2)
     assert.strictEqual((await next).done, false)
     await items.return()
+  })
+
+  it("tells a backoff of the caller's what the server asked for", async () => {
+    const asked: Array<number | undefined> = []
+    const answers = ["20", at(20_000), at(-20_000), "soon"]
+    const { fetch } = serverOf((_, request) => (request === 4 ? streamed(ending(1)) : refused(503, answers[request])()))
+    const backoff = (_: number, millis: number | undefined) => {
+      asked.push(millis)
+      return 0
+    }
+    const next = runEvents(`${base}/runs/${runId}/events`, { fetch, backoff }).next()
+    await vi.advanceTimersByTimeAsync(100)
+    assert.strictEqual((await next).done, false)
+    assert.deepStrictEqual(asked, [20_000, 20_000, 0, undefined])
   })
 })

@@ -210,6 +210,14 @@ describe.each(readers)("$name", ({ read }) => {
     )
   })
 
+  it("that asked for some events is told of no head after the end", async () => {
+    const { fetch } = serverOf((after) =>
+      streamed((after === 0 ? event(3, { endsRun: "completed" }) : "") + caughtUp(9, `9-${generation}`)),
+    )
+    const seen = await read(fetch, { query: "filtered" })
+    assert.deepStrictEqual([seen.seqs, seen.end], [[3], "protocol-violation"])
+  })
+
   it("forgives answers that break the protocol once one doesn't", async () => {
     const html = answer(200, "<html>", { "content-type": "text/html" })
     const quiet = streamed(caughtUp(1, `1-${generation}`))

@@ -166,6 +166,7 @@ interface Item {
   readonly _tag: string
   readonly envelope?: { readonly seq: number }
   readonly head?: number
+  readonly cursor?: string
   readonly from?: number
   readonly to?: number
   readonly notice?: object
