@@ -42,6 +42,8 @@ import type {
   SessionId,
 } from "@throughline/core/Envelope"
 import type { Producer } from "@throughline/core/EventStore"
+import type { RunEnded } from "@throughline/core/EventStoreError"
+import type { RunHead, RunStatus } from "@throughline/core/RunHead"
 import type { CaughtUp, Event, SessionCaughtUp, SessionTruncated, Truncated } from "@throughline/core/RunItem"
 import type { Typed } from "@throughline/core/SubscriptionHub"
 import type { EventRefused, Vocabulary } from "@throughline/core/Vocabulary"
@@ -57,6 +59,7 @@ import * as Redacted from "effect/Redacted"
 import type * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as appendCall from "./internal/appendCall.ts"
+import * as calls from "./internal/calls.ts"
 import * as followStream from "./internal/followStream.ts"
 import { defaultIdleTimeout, defaultMaxEventSize } from "./internal/patience.ts"
 import { isWhole } from "./internal/place.ts"
@@ -65,7 +68,7 @@ import type { Settings } from "./internal/retrying.ts"
 import * as runItems from "./internal/runItems.ts"
 import { SessionReading } from "./internal/sessionReading.ts"
 import * as RunClientError from "./RunClientError.ts"
-import type { AppendError, RunError, SessionError } from "./RunClientError.ts"
+import type { AppendError, CallError, PageError, RunError, RunUnknown, SessionError } from "./RunClientError.ts"
 
 /** What a reader lost by the policy it chose, before the next event or before its end. */
 export interface Dropped {
@@ -104,6 +107,46 @@ export interface ReadOptions extends Filter {
         readonly capacity?: number | undefined
       }
     | undefined
+}
+
+export interface PageOptions extends Filter {
+  /** Everything after this cursor, or after this seq; from the start where absent. */
+  readonly after?: RunCursor | undefined
+  /** Events to look at, from 1 to 1,000; 100 by default. A filter leaves some of them out. */
+  readonly limit?: number | undefined
+}
+
+export interface Page<E> {
+  /** The run's head in the same view as the page. */
+  readonly head: RunHead
+  /** What to read on after; the head's own cursor where nothing follows yet. */
+  readonly next: string
+  readonly events: ReadonlyArray<Envelope<E>>
+}
+
+/** Where a run begins and ends, and how it stands. */
+export interface Head extends Pick<RunHead, "runId" | "firstSeq" | "lastSeq"> {
+  readonly status: Exclude<RunStatus, "unknown">
+  readonly generation: string
+  /** The run cursor of its last event. */
+  readonly cursor: string
+}
+
+export interface ListOptions {
+  /** Only runs of this session. */
+  readonly sessionId?: SessionId | undefined
+  readonly status?: Exclude<RunStatus, "unknown"> | undefined
+  /** Runs at most, from 1 to 1,000; 100 by default. */
+  readonly limit?: number | undefined
+  /** The `next` of the list before. */
+  readonly before?: string | undefined
+}
+
+export interface RunList {
+  /** Last started first; without their leases. */
+  readonly runs: ReadonlyArray<RunHead>
+  /** Where the list goes on; absent: it doesn't. */
+  readonly next: string | undefined
 }
 
 export interface AppendRequest<E> {
@@ -156,6 +199,24 @@ export class RunClient extends Context.Service<
      * once, before the first try, so what a lost answer has written is not written again.
      */
     readonly append: <E>(request: AppendRequest<E>) => Effect.Effect<Appended, AppendError | EventRefused>
+
+    /** Stored events of a run and its head, without waiting. `next` and the page's head say whether more is stored. */
+    readonly page: {
+      <E>(runId: RunId, options: PageOptions & Typed<E>): Effect.Effect<Page<E>, PageError>
+      (runId: RunId, options?: PageOptions): Effect.Effect<Page<unknown>, PageError>
+    }
+
+    /** A run's head; cheap. */
+    readonly head: (runId: RunId) => Effect.Effect<Head, RunUnknown | CallError>
+
+    /** Heads of runs, last started first. */
+    readonly list: (options?: ListOptions) => Effect.Effect<RunList, CallError>
+
+    /** Extends the lease of an open run to so long from now, from 1 second to an hour; it gets one where it has none. */
+    readonly renew: (runId: RunId, lease: Duration.Input) => Effect.Effect<void, RunUnknown | RunEnded | CallError>
+
+    /** Removes a run; `false` where there was none, also because a try whose answer was lost has removed it. */
+    readonly remove: (runId: RunId) => Effect.Effect<boolean, CallError>
   }
 >()("@throughline/client/RunClient") {}
 
@@ -171,8 +232,8 @@ export interface Options {
   readonly retry?: Schedule.Schedule<unknown> | undefined
   /** A connection on which no byte came for so long is lost; 45 s by default, three times the server's heartbeat. */
   readonly idleTimeout?: Duration.Input | undefined
-  /** An append that took so long is repeated; 30 s by default. */
-  readonly appendTimeout?: Duration.Input | undefined
+  /** Anything but a stream, such as an append, is asked for again when it took so long; 30 s by default. */
+  readonly callTimeout?: Duration.Input | undefined
   /** Characters that the lines of one event may have; 16 Mi by default. */
   readonly maxEventSize?: number | undefined
 }
@@ -193,7 +254,7 @@ export const make = Effect.fnUntraced(function* (
     },
     retry: options.retry,
     idleTimeout: Duration.fromInputUnsafe(options.idleTimeout ?? defaultIdleTimeout),
-    appendTimeout: Duration.fromInputUnsafe(options.appendTimeout ?? "30 seconds"),
+    callTimeout: Duration.fromInputUnsafe(options.callTimeout ?? "30 seconds"),
     maxEventSize: options.maxEventSize ?? defaultMaxEventSize,
   }
   const run = <E>(runId: RunId, given: ReadOptions & Partial<Typed<E>> = {}) => {
@@ -222,10 +283,16 @@ export const make = Effect.fnUntraced(function* (
       givenUp: (cause) => RunClientError.givenUp({ sessionId }, cause),
     })
   }
+  const page = <E>(runId: RunId, given: PageOptions & Partial<Typed<E>> = {}) => calls.page(settings, runId, given)
   return RunClient.of({
     run,
     session,
     append: (request) => Effect.provideService(appendCall.append(settings, request), SecureRandom, random),
+    page,
+    head: (runId) => calls.head(settings, runId),
+    list: (given = {}) => calls.list(settings, given),
+    renew: (runId, lease) => calls.renew(settings, runId, lease),
+    remove: (runId) => calls.remove(settings, runId),
   })
 })
 

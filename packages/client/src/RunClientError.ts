@@ -76,23 +76,25 @@ export class ProtocolViolation extends Schema.TaggedError<ProtocolViolation>(id(
 /** How reading a run can fail. */
 export type RunError =
   | RunUnknown
-  | Refused
-  | Unreachable
-  | ProtocolViolation
+  | CallError
   | RunRemoved
   | InvalidCursor
   | StoreError.CursorAhead
   | StoreError.CursorStale
   | StoreError.CorruptRecord
 
+/** How a request can fail, whatever it asks for. */
+export type CallError = Refused | Unreachable | ProtocolViolation
+
+/** How reading a page can fail. */
+export type PageError = RunError | StoreError.HistoryTruncated
+
 /** How reading a session can fail. */
-export type SessionError = Refused | Unreachable | ProtocolViolation | InvalidCursor | StoreError.CorruptRecord
+export type SessionError = CallError | InvalidCursor | StoreError.CorruptRecord
 
 /** How an append can fail, beyond an event that its vocabulary refuses. */
 export type AppendError =
-  | Refused
-  | Unreachable
-  | ProtocolViolation
+  | CallError
   | StoreError.RunEnded
   | StoreError.SeqConflict
   | StoreError.ProducerFenced
@@ -156,6 +158,32 @@ export const ofRead = (
   }
 }
 
+/** @internal What a page was refused with; `place` is what it was to follow. */
+export const ofPage = (
+  runId: RunId,
+  refusal: Refusal,
+  place: { readonly cursor: string | undefined; readonly generation: string | undefined },
+): PageError => {
+  const oldestSeq = field(Schema.Int, refusal, "oldestSeq")
+  const [, generation] = placeOf(field(Schema.String, refusal, "next"))
+  return refusal.code !== "history-truncated" || oldestSeq === undefined || generation === undefined
+    ? ofRead(runId, refusal, place)
+    : new StoreError.HistoryTruncated({ runId, after: placeOf(place.cursor ?? "0")[0], oldestSeq, generation })
+}
+
+/** @internal What a renewal was refused with. */
+export const ofRenewal = (runId: RunId, refusal: Refusal): RunUnknown | StoreError.RunEnded | Refused =>
+  refusal.code === "run-unknown" ? new RunUnknown({ runId }) : (endedBy(runId, refusal) ?? refused({ runId }, refusal))
+
+/** The end of the run that a request was refused for. */
+const endedBy = (runId: RunId, refusal: Refusal): StoreError.RunEnded | undefined => {
+  const endSeq = field(Schema.Int, refusal, "endSeq")
+  const ending = field(Ending, refusal, "ending")
+  return refusal.code !== "run-ended" || endSeq === undefined || ending === undefined
+    ? undefined
+    : new StoreError.RunEnded({ runId, endSeq, ending })
+}
+
 /** The parts of a run cursor. */
 const placeOf = (cursor: string | undefined): readonly [seq: number, generation: string | undefined] => {
   const [seq, generation] = (cursor ?? "").split("-")
@@ -180,12 +208,8 @@ export const ofAppend = (
   const given = <A>(value: A | undefined, make: (value: A) => AppendError) =>
     value === undefined ? refused({ runId }, refusal) : make(value)
   switch (refusal.code) {
-    case "run-ended": {
-      const ending = field(Ending, refusal, "ending")
-      return given(int("endSeq"), (endSeq) =>
-        given(ending, (ended) => new StoreError.RunEnded({ runId, endSeq, ending: ended })),
-      )
-    }
+    case "run-ended":
+      return endedBy(runId, refusal) ?? refused({ runId }, refusal)
     case "producer-fenced":
       return given(int("currentEpoch"), (currentEpoch) => new StoreError.ProducerFenced({ ...who, currentEpoch }))
     case "producer-gap":

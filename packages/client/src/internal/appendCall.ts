@@ -10,9 +10,9 @@ import * as Schema from "effect/Schema"
 import type { AppendRequest } from "../RunClient.ts"
 import * as RunClientError from "../RunClientError.ts"
 import { mostOfAppended } from "./answer.ts"
+import { call } from "./calling.ts"
 import { Lost, Violation } from "./failure.ts"
-import { violationsAllowed } from "./patience.ts"
-import { refusalOf, respond, scheduleOf, type Settings, textOf } from "./retrying.ts"
+import type { Settings } from "./retrying.ts"
 
 export const Appended = Schema.Struct({
   events: Schema.Array(Schema.Struct({ seq: Schema.Int, eventId: EventId, cursor: Schema.String })),
@@ -47,35 +47,18 @@ export const append = Effect.fnUntraced(function* <E>(settings: Settings, reques
     },
   }).pipe(HttpClientRequest.bodyText(`[${events.map(posted).join(",")}]`, "application/json"))
 
-  const { appendTimeout } = settings
-  let asked: number | undefined
-  let violations = 0
-
-  const once = Effect.gen(function* () {
-    const response = yield* respond(settings, post, appendTimeout)
-    if (response.status >= 400) return yield* Effect.fail(yield* refusalOf(response, appendTimeout))
-    const text = yield* textOf(response, mostOfAppended(events.length), appendTimeout)
-    const appended = response.status === 200 ? decodeAppended(text) : Option.none()
-    const ids = Option.map(appended, (answer) => answer.events.map(({ eventId }) => eventId).join())
-    if (Option.isSome(appended) && ids.pipe(Option.contains(events.map(({ eventId }) => eventId).join()))) {
-      return appended.value
-    }
-    return yield* Effect.fail(
-      new Violation(`an append was answered with ${response.status} and ${text.slice(0, 80)}`, response.status),
-    )
-  })
-
-  return yield* once.pipe(
-    Effect.tapError((error) =>
-      Effect.sync(() => {
-        if (error instanceof Lost) asked = error.after
-        if (error instanceof Violation) violations++
-      }),
-    ),
-    Effect.retry({
-      schedule: scheduleOf(settings.retry, () => asked),
-      while: (error) => error instanceof Lost || (error instanceof Violation && violations < violationsAllowed),
-    }),
+  const ids = events.map(({ eventId }) => eventId).join()
+  return yield* call(settings, post, {
+    what: "an append",
+    most: mostOfAppended(events.length),
+    read: (text, { status }) =>
+      Option.getOrUndefined(
+        Option.filter(
+          status === 200 ? decodeAppended(text) : Option.none(),
+          (answer) => answer.events.map(({ eventId }) => eventId).join() === ids,
+        ),
+      ),
+  }).pipe(
     Effect.mapError((error) =>
       error instanceof Lost || error instanceof Violation
         ? RunClientError.givenUp({ runId }, error)

@@ -22,7 +22,7 @@ export interface Settings {
   readonly urlOf: (path: string) => URL
   readonly retry: Schedule.Schedule<unknown> | undefined
   readonly idleTimeout: Duration.Duration
-  readonly appendTimeout: Duration.Duration
+  readonly callTimeout: Duration.Duration
   readonly maxEventSize: number
 }
 

@@ -30,7 +30,8 @@ export const query = (search: URLSearchParams, { delivery, kinds, queue, wait }:
 
 const { repair: _, ...noticeFields } = Envelope.OverflowNotice.fields
 
-const WireEnvelope = Schema.Struct({
+/** An envelope as the server sends it. */
+export const WireEnvelope = Schema.Struct({
   ...Envelope.schema(Schema.Unknown).fields,
   merged: Schema.optionalKey(Schema.Struct({ firstSeq: Schema.Int, lastSeq: Schema.Int, frames: Schema.Int })),
 })
