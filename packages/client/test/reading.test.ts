@@ -222,7 +222,7 @@ describe.each(readers)("$name of a refusal", ({ read }) => {
       [removed, "cursor-ahead"],
     ] as const) {
       const { fetch, log } = serverOf(() => streamed(text, "stays", 409))
-      const seen = await read(fetch, { after: 5, idleTimeout: 20 })
+      const seen = await read(fetch, { after: 5, idleTimeout: 100 })
       assert.deepStrictEqual([seen.end, log.requests.length, log.open], [end, 1, 0])
     }
   })
