@@ -74,6 +74,8 @@ const without = (asked: MutantServer.Asked, ...names: ReadonlyArray<string>): Mu
   headers: Object.fromEntries(Object.entries(asked.headers).filter(([name]) => !names.includes(name))),
 })
 
+const isSession = ({ url }: MutantServer.Asked): boolean => url.pathname.startsWith("/sessions/")
+
 const unguarded = (cursor: string): string => cursor.replace(/-[a-z0-9]{8}/, "")
 
 /** What a law says of a reader of a stream. */
@@ -177,6 +179,21 @@ Mutant.suite("HTTP", HttpLaws.laws, [
   }),
   hanging("waits on a cursor beyond the end", HttpLaws.refused, "in 1000 ms", {
     answer: (answer) => (answer.body.includes("cursor-ahead") ? stream : answer),
+  }),
+  mutant("begins a session anew for whoever comes back", HttpLaws.session, "", {
+    asked: (asked) => [
+      isSession(asked)
+        ? asking(without(asked, "last-event-id"), (query) => {
+            query.delete("after")
+          })
+        : asked,
+    ],
+  }),
+  hanging("leaves the first event of each run out of its session", HttpLaws.session, "events of", {
+    frames: (asked) => (frame) => (isSession(asked) && frame.includes('"seq":1,') ? [] : [frame]),
+  }),
+  hanging("never says that a session has caught up", HttpLaws.session, "caught up", {
+    frames: (asked) => (frame) => (isSession(asked) && isNamed(frame, "caught-up") ? [] : [frame]),
   }),
   mutant("stores an append again that is sent again", HttpLaws.once, "", {
     asked: (asked) => [without(asked, "producer-id", "producer-epoch", "producer-seq")],

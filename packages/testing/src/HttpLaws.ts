@@ -1,6 +1,7 @@
 /**
  * The laws of a server that speaks PROTOCOL.md: each event of a run once, in order, to the end, and appends that are safe to
- * repeat, however the connections fail. Readers are both clients: `RunClient` and `runEvents` of `@throughline/client`.
+ * repeat, however the connections fail. Readers are both clients, `RunClient` and `@throughline/client`, and one as simple as a
+ * browser's `EventSource`, which puts nothing right that the server does wrong.
  *
  * The server is real and so is its time: faults are put between it and the clients, into their `fetch`. Each case has a run
  * of its own, so a server that keeps them may be put to the laws too.
@@ -17,6 +18,7 @@ import type { HttpLaw } from "./internal/httpLawsReading.ts"
 import { anyPlace, caughtUp, endArrives, filtered, refused, removed, whole } from "./internal/httpLawsReading.ts"
 import { checked, once, oneEnd, order } from "./internal/httpLawsWriting.ts"
 import { oneText } from "./internal/httpLawsText.ts"
+import { session } from "./internal/httpLawsSession.ts"
 import { HttpUnderTest } from "./internal/httpWorld.ts"
 import * as Law from "./Law.ts"
 
@@ -33,6 +35,7 @@ export {
   order,
   refused,
   removed,
+  session,
   whole,
 }
 export type { HttpLaw }
@@ -48,6 +51,7 @@ export const laws: ReadonlyArray<HttpLaw> = [
   anyPlace,
   caughtUp,
   removed,
+  session,
   endArrives,
   filtered,
   refused,

@@ -102,7 +102,7 @@ export const through = (kind: Kind, faults: ReadonlyArray<Faults.ReadFault>, rea
   Faults.reading(kind === "EventSource" ? faults.map(Faults.heard) : faults, reached)
 
 /** The name of a problem. */
-const nameOf = (text: string): string => {
+export const nameOf = (text: string): string => {
   const problem = JSON.parse(text) as { readonly type: string }
   return problem.type.slice(problem.type.lastIndexOf(":") + 1)
 }
