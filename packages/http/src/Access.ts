@@ -63,6 +63,9 @@ export const allowed: Decision = { _tag: "Allowed" }
 export const unauthorized: Decision = { _tag: "Unauthorized" }
 export const denied: Decision = { _tag: "Denied" }
 
+const allow = Effect.succeed(allowed)
+const deny = Effect.succeed(denied)
+
 /** Allows or denies. */
 export class Access extends Context.Service<
   Access,
@@ -108,15 +111,14 @@ export const layerOpen = (options?: {
   Layer.effect(
     Access,
     Effect.gen(function* () {
-      if (options?.openToAnyone === true) return Access.of({ decide: () => Effect.succeed(allowed) })
+      if (options?.openToAnyone === true) return Access.of({ decide: () => allow })
       const { address } = yield* HttpServer.HttpServer
       // A Unix socket is guarded by its file's permissions.
       if (NetAddress.isInetAddress(address) && !NetAddress.isLoopback(address.address)) {
         return yield* new OpenRefused({ address: String(address) })
       }
       return Access.of({
-        decide: ({ headers }) =>
-          Effect.succeed(headers["host"] === undefined || loopbackHost.test(headers["host"]) ? allowed : denied),
+        decide: ({ headers }) => (headers["host"] === undefined || loopbackHost.test(headers["host"]) ? allow : deny),
       })
     }),
   )

@@ -43,8 +43,8 @@ export interface StreamOptions {
   /** Who it is, for the bound per client. */
   readonly client: string
   readonly headers: Readonly<Record<string, string>>
-  /** Whether the right still holds; an exit where the answer is there at once. */
-  readonly stillAllowed: () => Effect.Effect<boolean>
+  /** Whether the right still holds; an effect where that has to be waited for. */
+  readonly stillAllowed: () => boolean | Effect.Effect<boolean>
   /** Writes the stream; its failure is told by the status before the first write, and by a `failed` frame after it. */
   readonly source: (sink: Sink) => Effect.Effect<void, Problem.Refused>
 }
@@ -105,7 +105,7 @@ export class Streaming {
 class OpenStream implements Sink {
   readonly outlet: Outlet
   readonly client: string
-  readonly stillAllowed: () => Effect.Effect<boolean>
+  readonly stillAllowed: () => boolean | Effect.Effect<boolean>
   /** What is sent first; given up once it is. */
   #head: { readonly headers: Readonly<Record<string, string>>; readonly retry: Chunk.Chunk } | undefined
   /** Why the server closed it. */
@@ -253,8 +253,7 @@ export const make = Effect.fnUntraced(function* (
     for (const stream of streams) {
       if (stream.isBeingChecked) continue
       const check = stream.stillAllowed()
-      // Where the answer is there at once, a fiber would be most of what an idle stream costs.
-      if (Exit.isExit(check) && Exit.isSuccess(check)) obey(stream, check.value === true)
+      if (typeof check === "boolean") obey(stream, check)
       else checks.push([stream, check])
     }
     return Effect.forEach(

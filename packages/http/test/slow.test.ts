@@ -26,7 +26,7 @@ const serveOneWrite = Effect.fnUntraced(function* (options: Omit<Streams.Options
         new Streams.Streaming({
           client: "c",
           headers: {},
-          stillAllowed: () => Effect.succeed(true),
+          stillAllowed: () => true,
           source: (sink) => sink.chunk(Chunk.of("x".repeat(length))),
         }),
       ),

@@ -117,6 +117,12 @@ const isOfStream = ({ call, endpoint }: { readonly call: Call; readonly endpoint
   endpoint.types !== undefined &&
   negotiate(call.request.headers["accept"], endpoint.types) === "text/event-stream"
 
+/** Whether a decision needs no fiber and no time: waiting for those that don't would be most of what an idle stream costs. */
+const isKnown = (decision: Effect.Effect<Decision>): decision is Exit.Success<Decision> =>
+  Exit.isExit(decision) && Exit.isSuccess(decision)
+
+const isAllowed = ({ _tag }: Decision): boolean => _tag === "Allowed"
+
 /** Makes the handler of all routes. */
 export const make = (options: Options) => {
   const { access, cors, decideWithin, limit, page, services } = options
@@ -131,8 +137,7 @@ export const make = (options: Options) => {
 
   const decide = (request: AccessRequest): Effect.Effect<Decision> => {
     const decision = deciding(request)
-    // Nothing needs to be waited for: that would be most of what an idle stream costs.
-    if (Exit.isExit(decision) && Exit.isSuccess(decision)) return decision
+    if (isKnown(decision)) return decision
     return decision.pipe(
       Effect.timeoutOrElse({
         duration: decideWithin,
@@ -153,7 +158,10 @@ export const make = (options: Options) => {
     return yield* Problem.refuse("not-found", "there is nothing here")
   })
 
-  const stillAllowed = (asked: AccessRequest) => () => Effect.mapEager(decide(asked), ({ _tag }) => _tag === "Allowed")
+  const stillAllowed = (asked: AccessRequest) => () => {
+    const decision = decide(asked)
+    return isKnown(decision) ? isAllowed(decision.value) : Effect.map(decision, isAllowed)
+  }
 
   /** Bytes, as many connections may be sent the same. */
   let document: Uint8Array | undefined
