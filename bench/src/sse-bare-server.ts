@@ -10,7 +10,17 @@ import type { AddressInfo } from "node:net"
 import { DatabaseSync, type StatementSync } from "node:sqlite"
 import { setImmediate } from "node:timers/promises"
 import { makeFrames } from "./Frames.ts"
-import { answer, type Apart, cpuMillis, makeClockwork, now, type Pace, residentBytes, textAt } from "./sse-process.ts"
+import {
+  answer,
+  type Apart,
+  collectedBytes,
+  cpuMillis,
+  makeClockwork,
+  now,
+  type Pace,
+  residentBytes,
+  textAt,
+} from "./sse-process.ts"
 
 const [filename] = process.argv.slice(2)
 
@@ -115,7 +125,8 @@ const commands = {
     }
   },
   cpu: async () => cpuMillis(),
-  memory: residentBytes,
+  resident: residentBytes,
+  collected: collectedBytes,
 }
 
 export type BareCommands = typeof commands

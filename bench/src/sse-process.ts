@@ -133,15 +133,14 @@ export const cpuMillis = (): number => {
   return (system + user) / 1000
 }
 
-/**
- * In a server's process: its resident memory in bytes, as it is, and after a collection that gives back to the system what
- * nothing is in. V8 grows the space of young objects by up to 100 MiB with the first load, however many clients stay.
- */
-export const residentBytes = async (): Promise<{ readonly now: number; readonly collected: number }> => {
-  const resident = process.memoryUsage.rss()
+/** In a server's process: its resident memory in bytes, as it is. */
+export const residentBytes = async (): Promise<number> => process.memoryUsage.rss()
+
+/** In a server's process: its resident memory in bytes, after a collection that gives back what nothing is in. */
+export const collectedBytes = async (): Promise<number> => {
   for (let round = 0; round < 3; round++) {
     await global.gc!({ execution: "async", flavor: "last-resort", type: "major" })
     await setTimeout(100)
   }
-  return { now: resident, collected: process.memoryUsage.rss() }
+  return process.memoryUsage.rss()
 }

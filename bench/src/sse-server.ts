@@ -14,7 +14,17 @@ import * as Layer from "effect/Layer"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as NetAddress from "effect/net/NetAddress"
 import { setImmediate } from "node:timers/promises"
-import { answer, type Apart, cpuMillis, makeClockwork, now, type Pace, residentBytes, textAt } from "./sse-process.ts"
+import {
+  answer,
+  type Apart,
+  collectedBytes,
+  cpuMillis,
+  makeClockwork,
+  now,
+  type Pace,
+  residentBytes,
+  textAt,
+} from "./sse-process.ts"
 
 const [filename] = process.argv.slice(2)
 
@@ -75,7 +85,8 @@ const commands = {
       }),
     ),
   cpu: async () => cpuMillis(),
-  memory: residentBytes,
+  resident: residentBytes,
+  collected: collectedBytes,
 }
 
 export type ServerCommands = typeof commands
