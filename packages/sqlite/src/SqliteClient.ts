@@ -55,7 +55,10 @@ const TypeId = "~@throughline/sqlite/SqliteClient"
  * - A file that was moved, removed or replaced while it was open (its log too) takes no more: every write, and a second later
  *   every read, fails with an `UnknownError` that says what to do, until the file is back. One that is written over in its place
  *   is met within a second, where statements touch what was overwritten; from the first damage that any connection meets nothing
- *   more is written, and what is left can be read.
+ *   more is written, and what is left can be read. SQLite doesn't say whose damage it met, so a connection that has attached
+ *   another database fails the statement alone.
+ * - Where it can't be told whether the file is in its place, the same operations fail: with `AuthorizationError` where the user
+ *   may not look, and with `ConnectionError`, which is retryable, for as long as its disk doesn't answer.
  * - Integers are numbers; one beyond 2^53 fails unless `SqlClient.SafeIntegers` is set, which reads them as `bigint`.
  *   Booleans are stored as 0 and 1, `undefined` as `NULL`; dates and other objects are refused.
  */
@@ -359,6 +362,8 @@ const lookEvery = 1000
 const preparedStatements = 200
 const streamedRows = 128
 
+const attachment = /^\s*attach\b/i
+
 const makeConnection = (
   database: DatabaseSync,
   path: string,
@@ -369,9 +374,16 @@ const makeConnection = (
   const prepared = new Map<string, StatementSync>()
   let inTransaction = false
   let lost: SqlError.SqlError | undefined
+  /** Whether damage that is met here may be another file's. */
+  let attaches = false
+
+  const prepareAnew = (sql: string): StatementSync => {
+    if (attachment.test(sql)) attaches = true
+    return database.prepare(sql)
+  }
 
   const prepare = (sql: string): StatementSync => {
-    const statement = prepared.get(sql) ?? database.prepare(sql)
+    const statement = prepared.get(sql) ?? prepareAnew(sql)
     // The map's order is the order of use, so its first entry is the one to drop.
     prepared.delete(sql)
     prepared.set(sql, statement)
@@ -399,7 +411,7 @@ const makeConnection = (
         return Effect.succeed(use(Context.get(fiber.context, SqlClient.SafeIntegers)))
       } catch (cause) {
         const error = sqlError(cause, path, operation)
-        if (isDamage(cause)) file?.meetDamage(error)
+        if (isDamage(cause) && !attaches) file?.meetDamage(error)
         if (transactionLost()) lost = error
         return Effect.fail(error)
       }
@@ -469,14 +481,14 @@ const makeConnection = (
     executeValues: (sql, parameters) =>
       run((safeIntegers) => values(prepare(sql), parameters, safeIntegers), "execute"),
     executeValuesUnprepared: (sql, parameters) =>
-      run((safeIntegers) => values(database.prepare(sql), parameters, safeIntegers), "execute"),
+      run((safeIntegers) => values(prepareAnew(sql), parameters, safeIntegers), "execute"),
     executeUnprepared: (sql, parameters, transformRows) => {
-      const all = run((safeIntegers) => rows(database.prepare(sql), parameters, safeIntegers), "execute")
+      const all = run((safeIntegers) => rows(prepareAnew(sql), parameters, safeIntegers), "execute")
       return transformRows === undefined ? all : Effect.map(all, transformRows)
     },
     executeStream: (sql, parameters, transformRows) => {
       const open = run((safeIntegers) => {
-        const statement = database.prepare(sql)
+        const statement = prepareAnew(sql)
         statement.setReadBigInts(safeIntegers)
         const iterator = statement.iterate(...bind(parameters))
         return { iterator, next: iterator.next() }

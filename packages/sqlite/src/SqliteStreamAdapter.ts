@@ -38,6 +38,9 @@ type LookError = SqlFrames.FramesError | SqlError
 const unavailable = (error: LookError): AdapterUnavailable =>
   new AdapterUnavailable({ detail: error.message, isRetryable: error.isRetryable, cause: error })
 
+const died = (cause: unknown): AdapterUnavailable =>
+  new AdapterUnavailable({ detail: "a defect while the file was read", isRetryable: false, cause })
+
 /** A file that can't be read is tried again after 50, 100, 200 … ms, every second at the latest. */
 const backoff = Schedule.min([Schedule.exponential("50 millis"), Schedule.spaced("1 second")]).pipe(Schedule.jittered)
 
@@ -92,13 +95,15 @@ export const make = Effect.fnUntraced(function* (
         yield* look.pipe(Effect.catch(lookAgain))
       }
     })
+    const giveUp = (error: AdapterUnavailable) =>
+      Effect.andThen(
+        RcRef.invalidate(poller),
+        Effect.sync(() => fed.fail(error)),
+      )
     yield* follow.pipe(
-      Effect.catch((error) =>
-        Effect.andThen(
-          RcRef.invalidate(poller),
-          Effect.sync(() => fed.fail(unavailable(error))),
-        ),
-      ),
+      Effect.catch((error) => giveUp(unavailable(error))),
+      // Subscribers would wait for ever for a poller that died.
+      Effect.catchDefect((cause) => giveUp(died(cause))),
       Effect.forkScoped,
     )
     yield* Effect.acquireRelease(

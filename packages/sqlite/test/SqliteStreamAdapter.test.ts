@@ -48,6 +48,7 @@ const newFile = Effect.acquireRelease(
 interface Probe {
   looks: number
   failure: SqlError.SqlError | undefined
+  defect?: unknown
 }
 
 /** A store and an adapter over a client of their own: what a process is. */
@@ -60,6 +61,7 @@ const makeProcess = Effect.fnUntraced(function* (filename: string, options?: Sql
       const real = sql.dataVersion
       const dataVersion = Effect.suspend(() => {
         probe.looks++
+        if (probe.defect !== undefined) return Effect.die(probe.defect)
         return probe.failure === undefined ? real : Effect.fail(probe.failure)
       })
       return Context.add(context, SqliteClient.SqliteClient, Object.assign(sql, { dataVersion }))
@@ -319,3 +321,36 @@ it.effect("a file that can't be read any more fails its subscribers; subscribing
     assert.deepStrictEqual(seqsOf(items), [1, 2])
   }),
 )
+
+for (const retrying of [false, true]) {
+  it.effect(
+    `a look that dies ${retrying ? "while the file is away " : ""}fails its subscribers, and the next has a poller of its own`,
+    () =>
+      Effect.gen(function* () {
+        const { here, there } = yield* twoProcesses
+        const scope = yield* Scope.make()
+        const stream = yield* Scope.provide(here.adapter.subscribe(room), scope)
+        if (retrying) {
+          here.probe.failure = new SqlError.SqlError({
+            reason: new SqlError.LockTimeoutError({ message: "locked", cause: undefined }),
+          })
+          yield* look
+        }
+        here.probe.defect = "boom"
+        yield* TestClock.adjust("1 second")
+        const ended = yield* Effect.forkChild(Effect.flip(Stream.runDrain(stream)))
+        yield* TestClock.adjust("1 second")
+        const exit = ended.pollUnsafe()
+        assert.isDefined(exit, "the subscriber waits for a poller that died")
+        assert.include(yield* exit, { _tag: "AdapterUnavailable", isRetryable: false })
+        here.probe.defect = undefined
+        here.probe.failure = undefined
+        // The failed one is still held.
+        const items = yield* listen(here.adapter, room)
+        yield* there.append(runId, 1)
+        yield* look
+        assert.deepStrictEqual(seqsOf(items), [1])
+        yield* Scope.close(scope, Exit.void)
+      }),
+  )
+}

@@ -1,5 +1,5 @@
 /** What happens to the file under an open store. */
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { type EncodedEvent, EventId, EventJson, RunId } from "@throughline/core/Envelope"
 import { EventStore } from "@throughline/core/EventStore"
 import { StreamAdapter } from "@throughline/core/StreamAdapter"
@@ -9,7 +9,9 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as TestClock from "effect/testing/TestClock"
-import * as fs from "node:fs"
+import { SqlClient } from "effect/sql/SqlClient"
+import node, * as fs from "node:fs"
+import { syncBuiltinESMExports } from "node:module"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
@@ -44,7 +46,7 @@ const openedWith = Effect.fnUntraced(function* (most: "in the file" | "in the lo
       return store.append({ runId, vocabulary: { name: "v", version: 1 }, events: given })
     })
   for (let batch = 0; batch < (most === "in the file" ? 40 : 2); batch++) yield* append(100)
-  return { append, adapter: Context.get(context, StreamAdapter), filename, store }
+  return { append, adapter: Context.get(context, StreamAdapter), filename, sql: Context.get(context, SqlClient), store }
 })
 
 const opened = openedWith("in the log")
@@ -63,6 +65,23 @@ const overwrite = (path: string) => {
   fs.closeSync(descriptor)
 }
 
+/** From now on, and until the scope closes, no file can be looked at. */
+const unseen = (code: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const statSync = vi.spyOn(node, "statSync").mockImplementation(() => {
+        throw Object.assign(new Error(code), { code })
+      })
+      syncBuiltinESMExports()
+      return statSync
+    }),
+    (statSync) =>
+      Effect.sync(() => {
+        statSync.mockRestore()
+        syncBuiltinESMExports()
+      }),
+  )
+
 /** The look at the file comes once in a second. */
 const aSecond = TestClock.adjust("1 second")
 
@@ -71,6 +90,13 @@ describe("a file that isn't in its place any more", () => {
     ["was removed", (path: string) => ["", "-wal", "-shm"].forEach((ending) => fs.rmSync(path + ending))],
     ["was moved", (path: string) => move(path, `${path}.old`)],
     ["lost its log", (path: string) => fs.rmSync(`${path}-wal`)],
+    [
+      "was replaced by a link to itself",
+      (path: string) => {
+        fs.renameSync(path, `${path}.old`)
+        fs.symlinkSync(path, path)
+      },
+    ],
     [
       "was replaced by another",
       (path: string) => {
@@ -106,6 +132,52 @@ describe("a file that isn't in its place any more", () => {
       yield* aSecond
       assert.strictEqual((yield* store.head(runId)).lastSeq, 201)
       yield* subscribed(adapter)
+    }),
+  )
+})
+
+describe("a file that can't be looked at", () => {
+  for (const [code, reason] of [
+    ["EACCES", "StoreBroken"],
+    ["EIO", "StoreUnavailable"],
+    ["ESTALE", "StoreUnavailable"],
+    ["ENOTCONN", "StoreUnavailable"],
+  ] as const) {
+    it.effect(`takes no append, says why, and is taken again where it can be looked at (${code})`, () =>
+      Effect.gen(function* () {
+        const { adapter, append, filename, store } = yield* opened
+        yield* Effect.gen(function* () {
+          yield* unseen(code)
+          const refused = yield* Effect.flip(append())
+          assert(refused._tag === "AppendFailed")
+          assert.strictEqual(refused.reason._tag, reason)
+          assert.include(refused.message, filename)
+          assert.include(refused.message, code)
+          yield* aSecond
+          const failed = yield* Effect.flip(store.head(runId))
+          assert.strictEqual(failed.reason._tag, reason)
+          assert.include(yield* Effect.flip(subscribed(adapter)), {
+            _tag: "AdapterUnavailable",
+            isRetryable: reason === "StoreUnavailable",
+          })
+        }).pipe(Effect.scoped)
+        yield* append()
+        assert.strictEqual((yield* store.head(runId)).lastSeq, 201)
+        yield* subscribed(adapter)
+      }),
+    )
+  }
+})
+
+describe("a damaged file that was attached", () => {
+  it.effect("fails its statements, and nothing of the store", () =>
+    Effect.gen(function* () {
+      const { append, filename, sql, store } = yield* opened
+      fs.writeFileSync(`${filename}.other`, "no database".repeat(100))
+      const error = yield* Effect.flip(sql.unsafe(`ATTACH '${filename}.other' AS other`))
+      assert.match(error.message, /database/)
+      yield* append()
+      assert.strictEqual((yield* store.head(runId)).lastSeq, 201)
     }),
   )
 })

@@ -20,10 +20,11 @@ export interface OpenedFile {
 
 interface Opened {
   readonly path: string
-  readonly stats: fs.Stats
+  readonly stats: fs.BigIntStats
 }
 
-const statsOf = (path: string): fs.Stats | undefined => fs.statSync(path, { throwIfNoEntry: false })
+/** As `bigint`: some file systems have inodes beyond 2^53, of which numbers would make neighbours the same. */
+const statsOf = (path: string): fs.BigIntStats | undefined => fs.statSync(path, { throwIfNoEntry: false, bigint: true })
 
 const openedAt = (path: string): ReadonlyArray<Opened> => {
   const stats = statsOf(path)
@@ -32,13 +33,38 @@ const openedAt = (path: string): ReadonlyArray<Opened> => {
 
 const problemOf = (opened: ReadonlyArray<Opened>): SqlError | undefined => {
   for (const { path, stats } of opened) {
-    const now = statsOf(path)
-    if (now?.ino === stats.ino && now.dev === stats.dev) continue
-    const what = now === undefined ? "moved or removed" : "replaced"
-    const message = `${path} was ${what} while it was open, so what is written could be lost: put it back, with its -wal and -shm, or open the store anew`
-    return failure("UnknownError", message, undefined, "look")
+    try {
+      const now = statsOf(path)
+      if (now?.ino === stats.ino && now.dev === stats.dev) continue
+      return away(path, now === undefined ? "moved or removed" : "replaced", undefined)
+    } catch (cause) {
+      return unseen(cause, path)
+    }
   }
   return undefined
+}
+
+const away = (path: string, what: string, cause: unknown): SqlError => {
+  const message = `${path} was ${what} while it was open, so what is written could be lost: put it back, with its -wal and -shm, or open the store anew`
+  return failure("UnknownError", message, cause, "look")
+}
+
+/** Why a path can't be asked where it leads: for this user, or for now, as on a network's disk that is away. */
+const unseen = (cause: unknown, path: string): SqlError => {
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined
+  switch (code) {
+    case "ELOOP":
+      return away(path, `replaced by a link to nowhere (${code})`, cause)
+    case "EACCES":
+    case "EPERM": {
+      const message = `${path} can't be looked at, so what is written could be lost: give this user its directories (${code})`
+      return failure("AuthorizationError", message, cause, "look")
+    }
+    default: {
+      const message = `${path} can't be looked at for now, so what is written could be lost: check its disk (${String(code ?? cause)})`
+      return failure("ConnectionError", message, cause, "look")
+    }
+  }
 }
 
 /** The files at a path, as a connection has just opened them. */
