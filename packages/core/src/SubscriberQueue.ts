@@ -242,7 +242,9 @@ class Subscriber<E> {
       const reader = { fiber, wake: () => resume(this.pull) }
       ;(this.#waiting ??= []).push(reader)
       return Effect.sync(() => {
-        this.#waiting = this.#waiting?.filter((other) => other !== reader)
+        const others = this.#waiting?.filter((other) => other !== reader)
+        // Nobody: a wake without a reader would have no fiber to cool by.
+        this.#waiting = others?.length === 0 ? undefined : others
       })
     }),
   )

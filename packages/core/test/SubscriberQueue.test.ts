@@ -83,6 +83,32 @@ describe("SubscriberQueue", () => {
     }).pipe(Effect.scoped),
   )
 
+  it.effect(
+    "a reader that waits after a wait that was interrupted has what was offered before the event loop turns",
+    () =>
+      Effect.gen(function* () {
+        const queue = yield* SubscriberQueue.make({ capacity: 10 })
+        const pull = yield* Stream.toPull(queue.stream)
+        const left = yield* Effect.forkChild(pull, { startImmediately: true })
+        yield* Fiber.interrupt(left)
+        queue.offer(text(1))
+        yield* pull
+        yield* turned
+        const order: Array<string> = []
+        const reader = yield* Effect.forkChild(
+          Effect.map(pull, () => order.push("read")),
+          { startImmediately: true },
+        )
+        const turn = yield* Effect.forkChild(
+          Effect.map(turned, () => order.push("turned")),
+          { startImmediately: true },
+        )
+        queue.offer(text(2))
+        yield* Fiber.joinAll([reader, turn])
+        assert.deepStrictEqual(order, ["read", "turned"])
+      }).pipe(Effect.scoped),
+  )
+
   it.effect("readers that offer to each other's queues don't keep the event loop from turning", () =>
     Effect.gen(function* () {
       const one = yield* SubscriberQueue.make()
