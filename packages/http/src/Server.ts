@@ -99,7 +99,13 @@ class PromptServer extends Server {
       connections.add(socket)
       socket.on("close", disconnect)
     })
-    const begin = (_: IncomingMessage, response: ServerResponse) => {
+    // No other protocol is spoken here. Node lets go of a connection that it has a listener for, and of all bounds with it;
+    // once it has none, such a request is one like others, which Node reads no further than to its end.
+    this.on("newListener", (name) => {
+      if (name === "upgrade") queueMicrotask(() => this.removeAllListeners("upgrade"))
+    })
+    const begin = (request: IncomingMessage, response: ServerResponse) => {
+      if (request.headers.upgrade !== undefined) response.shouldKeepAlive = false
       responses.add(response)
       response.on("close", finish)
     }
@@ -161,7 +167,10 @@ const holdEarly = (server: Server): void => {
     server.off("checkContinue", holdContinue)
     // Once the listeners that are being added are there.
     queueMicrotask(() => {
-      for (const [event, request, response] of early.splice(0)) server.emit(event, request, response)
+      for (const [event, request, response] of early.splice(0)) {
+        // Of clients that are gone, nothing would end what is begun now.
+        if (!request.socket.destroyed) server.emit(event, request, response)
+      }
     })
   }
   server.on("request", hold)

@@ -117,6 +117,28 @@ const isOfStream = ({ call, endpoint }: { readonly call: Call; readonly endpoint
   endpoint.types !== undefined &&
   negotiate(call.request.headers["accept"], endpoint.types) === "text/event-stream"
 
+/** How long a connection that was let go of may take for its last answer, in ms. */
+const refusalTimeout = 10_000
+
+/**
+ * What an app's server has let go of, where it listens for upgrades: no bound would hold, so it is told so as its
+ * connection's last. Behind another answer it can't be told, and nothing ends that one either.
+ */
+const refuseUpgrade = (request: HttpServerRequest.HttpServerRequest): Problem.Refused | undefined => {
+  const incoming = NodeHttpServerRequest.toIncomingMessage(request)
+  // Node's own, which its types leave out.
+  if (!("upgrade" in incoming) || incoming.upgrade !== true) return undefined
+  const { socket } = incoming
+  socket.setTimeout(refusalTimeout, () => socket.destroy())
+  try {
+    NodeHttpServerRequest.toServerResponse(request).once("finish", () => socket.destroySoon())
+  } catch {
+    // The connection is another answer's.
+    socket.destroy()
+  }
+  return new Problem.Refused({ name: "invalid-header", detail: "no Upgrade can be made here", isLast: true })
+}
+
 /** Whether a decision needs no fiber and no time: waiting for those that don't would be most of what an idle stream costs. */
 const isKnown = (decision: Effect.Effect<Decision>): decision is Exit.Success<Decision> =>
   Exit.isExit(decision) && Exit.isSuccess(decision)
@@ -181,6 +203,8 @@ export const make = (options: Options) => {
     request: HttpServerRequest.HttpServerRequest,
     headers: Readonly<Record<string, string>>,
   ) {
+    const upgrade = refuseUpgrade(request)
+    if (upgrade !== undefined) return yield* upgrade
     yield* services.waiting.turn(request)
     const tooLarge = checkSize(request, services.bounds)
     if (tooLarge !== undefined) return yield* tooLarge
