@@ -7,12 +7,15 @@ import type { StoreOptions } from "@throughline/core/StoreOptions"
 import * as StreamAdapter from "@throughline/core/StreamAdapter"
 import * as SubscriptionHub from "@throughline/core/SubscriptionHub"
 import * as Vocabulary from "@throughline/core/Vocabulary"
+import * as FaultPlan from "@throughline/testing/FaultPlan"
+import * as FaultyEventStore from "@throughline/testing/FaultyEventStore"
 import * as Digest from "effect/crypto/Digest"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
+import * as Schedule from "effect/Schedule"
 import * as Scheduler from "effect/Scheduler"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -372,6 +375,45 @@ describe("SubscriptionHub", () => {
       yield* TestClock.adjust("7 seconds")
       assert.deepStrictEqual(shape(yield* Fiber.join(reader)), [1, "CaughtUp", 2])
     }).pipe(Effect.scoped, Effect.provide(Layer.provideMerge(dying, layer)))
+  })
+
+  it.effect("a reader that joins a watch after its first look failed is told what the second one says", () => {
+    const store = Layer.provide(FaultyEventStore.layer(FaultPlan.calmStore), EventStore.layerMemory())
+    // Not live, so that a look comes when the clock says.
+    const deaf = Layer.effect(
+      StreamAdapter.StreamAdapter,
+      Effect.map(StreamAdapter.StreamAdapter, (inner) => ({ ...inner, subscribe: () => Effect.never })),
+    )
+    return Effect.gen(function* () {
+      const hub = yield* SubscriptionHub.make({ retry: Schedule.recurs(0) })
+      const faults = yield* FaultyEventStore.StoreFaults
+      const { remove } = yield* EventStore.EventStore
+      for (const isRemoved of [false, true]) {
+        yield* Effect.gen(function* () {
+          // Holds the watch beyond its own failure.
+          const holder = yield* Stream.toPull(hub.run(runId))
+          const failing = yield* fork(Effect.flip(holder))
+          yield* faults.down("refuse")
+          yield* TestClock.adjust("50 millis")
+          assert.propertyVal(yield* Fiber.join(failing), "_tag", "ReadFailed")
+          yield* faults.up
+          if (isRemoved) yield* append([line("1")])
+          const items: Array<string> = []
+          const reader = yield* fork(
+            Effect.flip(Stream.runForEach(hub.run(runId), ({ _tag }) => Effect.sync(() => items.push(_tag)))),
+          )
+          if (isRemoved) yield* remove(runId)
+          yield* TestClock.adjust("10 seconds")
+          assert.deepStrictEqual(items, [isRemoved ? "Event" : "CaughtUp"])
+          assert.strictEqual(reader.pollUnsafe() !== undefined, isRemoved)
+          if (isRemoved) assert.propertyVal(yield* Fiber.join(reader), "_tag", "RunRemoved")
+          yield* Fiber.interrupt(reader)
+        }).pipe(Effect.scoped)
+      }
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(Layer.provideMerge(Layer.mergeAll(store, Layer.provide(deaf, StreamAdapter.layerMemory)), crypto)),
+    )
   })
 
   it.effect("a reader that leaves at any step blocks no other reader of the same page", () =>

@@ -236,6 +236,7 @@ const keep = Effect.fnUntraced(function* (
     poke = feed.poked.version
     const { base, ending, generation, head: before } = window
     const number = ++feed.looks
+    const isFirst = feed.looked === 0
     const head: Result.Result<RunHead, ReadFailed> = yield* Effect.result(look)
     if (Result.isFailure(head)) {
       feed.failures++
@@ -248,7 +249,7 @@ const keep = Effect.fnUntraced(function* (
     // Readers that disagree with the window poke; all others wait for a change of it, and are let sleep without one.
     if (
       isPoked ||
-      number === 1 ||
+      isFirst ||
       Result.isFailure(head) ||
       window.base !== base ||
       window.head !== before ||
