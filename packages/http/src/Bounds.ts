@@ -27,11 +27,16 @@ export interface Bounds {
   /** Bytes of pages that all connections may be waited for to take; 256 MiB by default. Past it: 429. */
   readonly waitingBytes: number
   /**
-   * How long a stream's socket may take nothing at all while bytes wait for it; 1 minute by default. Past it, within twice
-   * of it, it is closed, and dropped when it takes nothing for as long again. A system takes bytes again when a third of
+   * How long a socket may take nothing at all while bytes wait for it; 1 minute by default. Past it, within twice of it, a
+   * stream is closed, and dropped when it takes nothing for as long again; a page is dropped at once. A system takes bytes again when a third of
    * its send buffer is free, so a reader that is slower than that third in this time isn't known from one that reads nothing.
    */
   readonly slow: Duration.Input
+  /**
+   * How long a page may take to be read; 5 minutes by default. Past it its connection is dropped, as it is by
+   * {@link Bounds.slow} when it takes nothing at all.
+   */
+  readonly pageTimeout: Duration.Input
 }
 
 export const defaultBounds: Bounds = {
@@ -48,4 +53,5 @@ export const defaultBounds: Bounds = {
   waitingBytesPerClient: 64 * 1024 * 1024,
   waitingBytes: 256 * 1024 * 1024,
   slow: "1 minute",
+  pageTimeout: "5 minutes",
 }

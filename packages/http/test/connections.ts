@@ -49,3 +49,7 @@ export const responsesServed = Effect.acquireRelease(
   }),
   ({ onStart }) => Effect.sync(() => unsubscribe("http.server.request.start", onStart)),
 ).pipe(Effect.map(({ responses }) => responses))
+
+/** How many of them were dropped with bytes that nobody took. */
+export const droppedOf = (responses: ReadonlyArray<ServerResponse>): number =>
+  responses.filter(({ destroyed, writableFinished }) => destroyed && !writableFinished).length

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { RunId } from "@throughline/core/Envelope"
 import * as Effect from "effect/Effect"
-import { eventually, raw, responsesServed, said } from "./connections.ts"
+import { droppedOf, eventually, raw, responsesServed, said } from "./connections.ts"
 import { mounted } from "./mounted.ts"
 import { ask, delta, serve } from "./serving.ts"
 
@@ -38,6 +38,7 @@ describe("a request for an upgrade", () => {
 
   it.live("is under the bounds of streams and of pages", () =>
     Effect.gen(function* () {
+      const responses = yield* responsesServed
       const bounds = { slow: "500 millis", waitingBytes: 4_000_000 } as const
       const server = yield* serve({
         routes: { heartbeat: "100 millis", bounds },
@@ -49,11 +50,11 @@ describe("a request for an upgrade", () => {
       )
       const page = yield* raw(server, get(`${path}?limit=1000`, upgrade))
       page.pause()
-      yield* eventually(() => Effect.map(ask(server.base, "/runs"), ({ status }) => status === 429))
+      yield* eventually(() => Effect.sync(() => droppedOf(responses) === 1))
       yield* eventually(() => Effect.map(ask(server.base, "/runs"), ({ status }) => status === 200))
       const reader = yield* raw(server, stream(upgrade))
       reader.pause()
-      yield* eventually(() => Effect.map(server.streams.open, (open) => open === 1))
+      yield* eventually(() => Effect.sync(() => droppedOf(responses) === 2))
       yield* eventually(() => Effect.map(server.streams.open, (open) => open === 0))
     }),
   )

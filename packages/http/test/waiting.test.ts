@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { RunId } from "@throughline/core/Envelope"
 import * as Effect from "effect/Effect"
 import type { ServerResponse } from "node:http"
-import { eventually, raw, responsesServed, said } from "./connections.ts"
+import { droppedOf, eventually, raw, responsesServed, said } from "./connections.ts"
 import { mounted } from "./mounted.ts"
 import { ask, delta, problemOf, serve, type Served } from "./serving.ts"
 
@@ -20,6 +20,13 @@ const largeRun = (server: Served) =>
   )
 const pageBytes = 4_000_000
 
+/** The same, where it can only be asked for. */
+const postLarge = Effect.fnUntraced(function* (server: Pick<Served, "base">) {
+  const headers = { "content-type": "application/json" }
+  const body = JSON.stringify(Array.from({ length: 40 }, () => ({ event: delta("x".repeat(100_000)) })))
+  assert.strictEqual((yield* ask(server.base, path, { method: "POST", headers, body })).status, 200)
+})
+
 const unread = (server: Pick<Served, "port">, text: string) => Effect.map(raw(server, text), (socket) => socket.pause())
 
 const waitingIn = (responses: ReadonlyArray<ServerResponse>) =>
@@ -31,9 +38,7 @@ describe("requests that are sent ahead on a connection", () => {
       Effect.gen(function* () {
         const responses = yield* responsesServed
         const server: Pick<Served, "base" | "port"> = yield* where === "an app" ? mounted({}) : serve()
-        const headers = { "content-type": "application/json" }
-        const body = JSON.stringify(Array.from({ length: 40 }, () => ({ event: delta("x".repeat(100_000)) })))
-        assert.strictEqual((yield* ask(server.base, path, { method: "POST", headers, body })).status, 200)
+        yield* postLarge(server)
         const ahead = 12
         yield* unread(server, get(whole).repeat(ahead))
         yield* eventually(() => Effect.sync(() => waitingIn(responses) > 0))
@@ -122,6 +127,36 @@ describe("pages that wait for their readers", () => {
       yield* eventually(() => Effect.sync(() => responses.filter(({ headersSent }) => headersSent).length === 40))
       assert.isAbove(waitingIn(responses), 0)
       assert.isBelow(waitingIn(responses), (3 + 16) * pageBytes)
+    }),
+  )
+
+  it.live("are dropped in an app too, once their reader takes nothing", () =>
+    Effect.gen(function* () {
+      const responses = yield* responsesServed
+      const app = yield* mounted({ bounds: { waitingBytes: pageBytes, slow: "300 millis" } })
+      yield* postLarge(app)
+      yield* unread(app, get(whole))
+      yield* eventually(() => Effect.sync(() => droppedOf(responses) === 1))
+      yield* eventually(() => Effect.map(ask(app.base, path), ({ status }) => status === 200))
+    }),
+  )
+
+  it.live("are dropped once they had their time, however steadily a little of them is read", () =>
+    Effect.gen(function* () {
+      const responses = yield* responsesServed
+      const server = yield* serve({ routes: { bounds: { waitingBytes: pageBytes, pageTimeout: "500 millis" } } })
+      yield* largeRun(server)
+      const socket = yield* unread(server, get(whole))
+      yield* Effect.raceFirst(
+        Effect.forever(
+          Effect.delay(
+            Effect.sync(() => socket.read(1000)),
+            "5 millis",
+          ),
+        ),
+        eventually(() => Effect.sync(() => droppedOf(responses) === 1)),
+      )
+      yield* eventually(() => Effect.map(server.ask(path), ({ status }) => status === 200))
     }),
   )
 })

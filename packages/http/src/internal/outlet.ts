@@ -12,6 +12,22 @@ import type { ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 import * as Chunk from "./chunk.ts"
 
+const waits = (response: ServerResponse): boolean => response.writableLength > 0
+
+/**
+ * Calls back when bytes of a response have waited for so long, and the system took none of them: it counts when it takes a
+ * part of a write, which a socket tells its timeout alone.
+ */
+export const onStuck = (response: ServerResponse, milliseconds: number, stuck: () => void): void => {
+  response.setTimeout(milliseconds)
+  response.on("timeout", () => {
+    if (!waits(response)) return
+    stuck()
+    // Only bytes that the system takes begin it anew.
+    if (!response.destroyed) response.setTimeout(milliseconds)
+  })
+}
+
 export class Outlet {
   /** Whether bytes wait for a socket that doesn't take them. */
   stalled = false
@@ -37,22 +53,12 @@ export class Outlet {
 
   /** Whether bytes wait in this process. */
   get waits(): boolean {
-    return this.#response.writableLength > 0
+    return waits(this.#response)
   }
 
-  /**
-   * Calls back when bytes have waited for so long, and the system took none of them: it counts when it takes a part of a
-   * write, which a socket tells its timeout alone.
-   */
+  /** Calls back when bytes have waited for so long, as {@link onStuck} does. */
   onStuck(milliseconds: number, stuck: () => void): void {
-    const response = this.#response
-    response.setTimeout(milliseconds)
-    response.on("timeout", () => {
-      if (!this.waits) return
-      stuck()
-      // Only bytes that the system takes begin it anew.
-      if (!response.destroyed) response.setTimeout(milliseconds)
-    })
+    onStuck(this.#response, milliseconds, stuck)
   }
 
   /** Sends the head, and a first chunk with it. */

@@ -3,6 +3,7 @@
  * client and all of them. A client may ask for much more than it reads.
  */
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { HttpServerRequest } from "effect/http/HttpServerRequest"
 import type { HttpServerResponse } from "effect/http/HttpServerResponse"
@@ -11,6 +12,7 @@ import type { ServerResponse } from "node:http"
 import type { Socket } from "node:net"
 import type { Bounds } from "../Bounds.ts"
 import * as Problem from "../Problem.ts"
+import { onStuck } from "./outlet.ts"
 
 /** Pages that are made at once: their bytes are known only then, so the bounds may be passed by as many. */
 const madeAtOnce = 16
@@ -58,7 +60,10 @@ const tooMuchWaiting = (whose: string, bytes: number) =>
     `${bytes} bytes of pages wait to be read by ${whose}, which is the most there may be`,
   )
 
-export const make = (bounds: Pick<Bounds, "ahead" | "waitingBytes" | "waitingBytesPerClient">): Waiting => {
+export const make = (
+  bounds: Pick<Bounds, "ahead" | "waitingBytes" | "waitingBytesPerClient" | "slow" | "pageTimeout">,
+): Waiting => {
+  const slow = Duration.toMillis(Duration.fromInputUnsafe(bounds.slow))
   const ahead = new WeakMap<Socket, number>()
   const making = Semaphore.makeUnsafe(madeAtOnce)
   const perClient = new Map<string, number>()
@@ -95,19 +100,31 @@ export const make = (bounds: Pick<Bounds, "ahead" | "waitingBytes" | "waitingByt
       : undefined
   }
 
+  /** Counts the bytes of a page until they are sent, or its reader has had the time for it. */
+  const count = (client: string, response: ServerResponse, bytes: number) => {
+    const drop = () => response.destroy()
+    return Effect.map(Effect.forkDetach(Effect.delay(Effect.sync(drop), bounds.pageTimeout)), (deadline) => {
+      if (response.destroyed) return deadline.interruptUnsafe()
+      add(client, bytes)
+      // A server's own timeout, where it has one, may be shorter.
+      onStuck(response, Math.min(slow, response.socket?.timeout || slow), drop)
+      response.once("close", () => {
+        add(client, -bytes)
+        deadline.interruptUnsafe()
+      })
+    })
+  }
+
   const page: Waiting["page"] = (client, request, made) =>
     Effect.suspend(() => {
       const refused = refusal(client)
       if (refused !== undefined) return Effect.fail(refused)
-      return Effect.map(made, (answer) => {
-        const response = responseOf(request)
+      return Effect.flatMap(made, (answer) => {
         const { body } = answer
-        if ("contentLength" in body && body.contentLength !== undefined && !response.destroyed) {
-          const { contentLength } = body
-          add(client, contentLength)
-          response.once("close", () => add(client, -contentLength))
-        }
-        return answer
+        const bytes = "contentLength" in body ? body.contentLength : undefined
+        return bytes === undefined
+          ? Effect.succeed(answer)
+          : Effect.as(count(client, responseOf(request), bytes), answer)
       })
     }).pipe(
       Semaphore.withPermit(making),
