@@ -182,18 +182,43 @@ describe("an append", () => {
             body: `{"event":{"_tag":"Custom","name":"n","data":${data}}}`,
           })
         for (const type of ["application/json", "application/x-ndjson"]) {
-          for (const data of ["1e999", "-1e999", '[1,{"a":1E+400}]', "9007199254740993", "-12345678901234567890"]) {
+          for (const data of [
+            ...["1e999", "-1e999", '[1,{"a":1E+400}]', "1e-400", "9007199254740993", "-12345678901234567890"],
+            ...[
+              "12345678901234567890e0",
+              "12345678901234567.0",
+              "123456789012345678.9e1",
+              "-1.2345678901234567891E+23",
+            ],
+            // A double is this, and the shortest text of it is another.
+            ...["18446744073709551616", "1".repeat(300)],
+          ]) {
             const answer = yield* post(data, type)
             assert.deepStrictEqual([answer.status, problemOf(answer)], [400, "invalid-body"], data)
           }
         }
-        const kept = ["9007199254740992", "1e308", "0.1", "-0.5e-3", '"1e999"', '"\\" 1e999"', "100000000000000000000"]
+        const kept = [
+          ...["9007199254740992", "1e308", "0.1", "-0.5e-3", '"1e999"', '"\\" 1e999"', "100000000000000000000"],
+          ...[
+            "1e23",
+            "1.7976931348623157e+308",
+            "5e-324",
+            "0.1000000000000000055511151231257827",
+            "123456789012345.0e-2",
+          ],
+          ...["18446744073709552000", "1000000000000000000.000e-3", "0e999", "0.00000000000000000000000000100e27"],
+          `0.${"0".repeat(100_000)}1e100001`,
+        ]
         for (const data of kept) assert.strictEqual((yield* post(data)).status, 200, data)
-        const { envelopes } = yield* server.store.read({ runId, limit: 10 })
+        const { envelopes } = yield* server.store.read({ runId, limit: 100 })
         assert.deepStrictEqual(
           envelopes.map(({ event }) => JSON.parse(event).data),
           kept.map((data) => JSON.parse(data)),
         )
+        // JSON's printers don't tell it from 0.
+        yield* post("-0")
+        const [last] = (yield* server.store.read({ runId, after: kept.length, limit: 1 })).envelopes
+        assert.match(last?.event ?? "", /"data":0}/)
       }),
   )
 

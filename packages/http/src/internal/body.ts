@@ -52,12 +52,30 @@ export const textOf = Effect.fnUntraced(function* (request: HttpServerRequest, b
   })
 })
 
-/** Whether a number's text still means the same once it is read as a double. */
+/**
+ * Whether a number is stored as itself: an integer, however it is written, exactly; any other about so. Stored is the shortest text
+ * that reads as the same double, `1e23` as `1e+23`.
+ */
 const isKept = (text: string): boolean => {
   const value = Number(text)
+  if (Number.isNaN(value)) return true
   if (value === Infinity || value === -Infinity) return false
   if (value === 0) return !/^-?[0.]*[1-9]/.test(text)
-  return !/^-?\d+$/.test(text) || BigInt(text) === BigInt(value)
+  const integer = integerIn(text)
+  return integer === undefined || integer === integerIn(String(value))
+}
+
+/** The one text of an integer, without its sign: its digits up to the last that isn't 0, and how many are after it. */
+const integerIn = (text: string): string | undefined => {
+  const [decimal = "", exponent = "0"] = text.replace(/^-/, "").split(/e/i)
+  const [whole = "", fraction = ""] = decimal.split(".")
+  const digits = whole + fraction
+  let start = 0
+  while (digits[start] === "0") start++
+  let end = digits.length
+  while (digits[end - 1] === "0") end--
+  const zeros = Number(exponent) - fraction.length + (digits.length - end)
+  return zeros < 0 ? undefined : `${digits.slice(start, end)}e${zeros}`
 }
 
 /** Digits of a number that a double always keeps, where it has no exponent. */
@@ -70,8 +88,8 @@ const endOfNumber = (text: string, start: number): number => {
 }
 
 /**
- * What of a JSON text would be lost on whoever reads it later: depth, as what walks it is recursive, and numbers that no
- * double is, which would be stored as others. Text that is no JSON is left to its parser.
+ * What of a JSON text would be lost on whoever reads it later: depth, as what walks it is recursive, and numbers that
+ * would be stored as others. Text that is no JSON is left to its parser.
  */
 const problemIn = (text: string, maxDepth: number): string | undefined => {
   let depth = 0
