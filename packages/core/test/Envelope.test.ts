@@ -76,9 +76,13 @@ const sameEnvelopes = Arbitrary.map(
     Arbitrary.schema(Envelope.EncodedEnvelope),
     Arbitrary.schema(Schema.Json),
     Arbitrary.schema(Schema.Record(Schema.String, Schema.String)),
+    Arbitrary.schema(
+      Schema.Array(Schema.Literals(["10", "9", "-", "a", "__proto__", "2147483648", "\u{1f600}", "\uffff"])),
+    ),
     Generator.int(0, 20),
   ]),
-  ([given, event, correlation, turn]) => {
+  ([given, event, some, keys, turn]) => {
+    const correlation = Object.fromEntries([...keys.map((key) => [key, key]), ...Object.entries(some)])
     const turned = <A extends object>(value: A): A => {
       const fields = Object.entries(value)
       const at = fields.length === 0 ? 0 : turn % fields.length
@@ -91,8 +95,12 @@ const sameEnvelopes = Arbitrary.map(
   },
 )
 
-const sorted = (record: Readonly<Record<string, string>>) =>
-  Object.fromEntries(Object.entries(record).toSorted(([left], [right]) => (left < right ? -1 : 1)))
+/** JSON as `JSON.stringify` prints it, its keys by code unit. */
+const sortedJson = (record: Readonly<Record<string, string>>) =>
+  `{${Object.keys(record)
+    .toSorted()
+    .map((key) => JSON.stringify({ [key]: record[key] }).slice(1, -1))
+    .join(",")}}`
 
 describe("the JSON of an envelope", () => {
   it("is one text, its fields in the order of the protocol", () => {
@@ -111,15 +119,29 @@ describe("the JSON of an envelope", () => {
     ({ same: [envelope, other] }) => {
       const text = Envelope.toJson(envelope)
       assert.strictEqual(Envelope.toJson(other), text)
-      const { event, ...routing } = { ...envelope, correlation: sorted(envelope.correlation) }
-      const fields = Object.keys(Envelope.EncodedEnvelope.fields).filter((name) => name in routing)
-      const printed = JSON.stringify(
-        Object.fromEntries(fields.map((name) => [name, routing[name as keyof typeof routing]])),
-      )
-      assert.strictEqual(text, `${printed.slice(0, -1)},"event":${event}}`)
+      const fields = Object.keys(Envelope.EncodedEnvelope.fields) as ReadonlyArray<keyof typeof envelope>
+      const printed = fields
+        .filter((name) => name in envelope)
+        .map((name) => {
+          if (name === "event") return `"event":${envelope.event}`
+          if (name === "correlation") return `"correlation":${sortedJson(envelope.correlation)}`
+          return `"${name}":${JSON.stringify(envelope[name])}`
+        })
+      assert.strictEqual(text, `{${printed.join(",")}}`)
     },
     { arbitrary: { runs: 300 } },
   )
+
+  it("has the keys of its correlation in one order, those that are numbers too", () => {
+    const correlation = Object.fromEntries(
+      ["9", "a", "__proto__", "10", "-", "\uffff", "\u{1f600}"].map((key) => [key, "v"]),
+    )
+    const text = Envelope.toJson(Result.getOrThrow(decode({ ...needed, correlation })))
+    assert.include(
+      text,
+      '"correlation":{"-":"v","10":"v","9":"v","__proto__":"v","a":"v","\u{1f600}":"v","\uffff":"v"}',
+    )
+  })
 
   it("is right past the texts that are remembered", () => {
     const { event: _, ...routing } = Result.getOrThrow(decode(needed))

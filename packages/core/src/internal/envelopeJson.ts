@@ -1,5 +1,5 @@
 /**
- * The one text of an envelope: its fields in the order of its schema, the keys of its correlation sorted, whatever order a
+ * The one text of an envelope: its fields in the order of its schema, the keys of its correlation sorted by code unit, whatever order a
  * backend or an appender has them in.
  *
  * Put together by hand, in half the time of `JSON.stringify`: it is what a replay over HTTP spends most on beside the store.
@@ -31,8 +31,11 @@ const correlationJson = (correlation: Readonly<Record<string, string>>): string 
   return last === undefined ? "{}" : JSON.stringify(correlation)
 }
 
-const sortedJson = (correlation: Readonly<Record<string, string>>): string =>
-  JSON.stringify(Object.fromEntries(Object.entries(correlation).toSorted(([left], [right]) => (left < right ? -1 : 1))))
+/** By hand, as an object has keys that are whole numbers before all others, in the order of the numbers. */
+const sortedJson = (correlation: Readonly<Record<string, string>>): string => {
+  const pairs = Object.entries(correlation).toSorted(([left], [right]) => (left < right ? -1 : 1))
+  return `{${pairs.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(",")}}`
+}
 
 export const toJson = (envelope: EncodedEnvelope): string => {
   const { agentId, endsRun, provider, sessionId, tags, turnId } = envelope
