@@ -26,4 +26,4 @@ const layer = (options?: EngineOptions) =>
 
 // Exact times of retries, shutdowns and schedules are on a clock of their own here; JobPool.test.ts has them on a real one.
 const { enqueuesOnce, results, settles, told, whole } = JobPoolLaws
-Law.suite("JobPool", "bullmq", [whole, enqueuesOnce, settles, told, results], layer, { timeout: 300_000 })
+Law.suite("JobPool", "bullmq", [whole, enqueuesOnce, settles, told, results], layer, { timeout: 300_000, slow: true })

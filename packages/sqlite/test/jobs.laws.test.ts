@@ -17,7 +17,7 @@ const directory = mkdtempSync(join(tmpdir(), "throughline-job-laws-"))
 afterAll(() => rmSync(directory, { recursive: true }))
 let files = 0
 
-const options = { timeout: 300_000 }
+const options = { timeout: 300_000, slow: true }
 JobPoolLaws.suite("sqlite in memory", (given) => layer(":memory:", given), options)
 JobPoolLaws.suite(
   "sqlite in a file",

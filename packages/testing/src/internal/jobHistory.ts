@@ -105,7 +105,7 @@ export interface History {
 }
 
 export const history: Arbitrary.Arbitrary<History> = Arbitrary.all({
-  commands: Arbitrary.array(command, { minLength: 1, maxLength: 40 }),
+  commands: Arbitrary.array(command, { minLength: 1, maxLength: 60 }),
   slots: Generator.int(1, 4),
   ofA: Generator.int(1, 3),
   maxCrashes: Generator.int(1, 3),
