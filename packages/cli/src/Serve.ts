@@ -79,7 +79,11 @@ export const serve = Effect.fnUntraced(function* (request: ServeRequest) {
   const { host, open, port } = request
   const { url } = yield* StoreUrl.resolve(request.store)
   const token = request.token ?? (yield* Config.Redacted("THROUGHLINE_TOKEN").pipe(Config.withDefault(undefined)))
-  const access: Layer.Layer<Access.Access, Access.OpenRefused | Access.WeakSecret, HttpServer.HttpServer | Mac.Mac> =
+  const access: Layer.Layer<
+    Access.Access,
+    Access.OpenRefused | Access.WeakSecret | Access.UnsendableToken,
+    HttpServer.HttpServer | Mac.Mac
+  > =
     token === undefined
       ? Access.layerOpen({ openToAnyone: open })
       : Access.layerEither(Access.layerBearer({ token }), Access.layerSignedLinks({ secret: token }))

@@ -96,6 +96,16 @@ export class WeakSecret extends Schema.TaggedError<WeakSecret>("@throughline/htt
   }
 }
 
+/** The token is one that no client can send in a header, so that nobody would ever be let in. */
+export class UnsendableToken extends Schema.TaggedError<UnsendableToken>("@throughline/http/Access/UnsendableToken")(
+  "UnsendableToken",
+  {},
+) {
+  override get message() {
+    return "no browser can send this token in a header: use letters, digits and signs of Latin-1, without control characters or a space at either end"
+  }
+}
+
 const loopbackHost = /^(localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|\[::1\])(:\d{1,5})?$/i
 
 /**
@@ -135,20 +145,27 @@ const keyOf = (secret: Redacted.Redacted) =>
         Effect.mapError(() => new WeakSecret({ minimum: minimumLength })),
       )
 
+/** What a header's value keeps (RFC 9110, section 5.5), as a browser sends it: a byte for each character. */
+const sendable = /^[!-~\x80-\xff](?:[ -~\x80-\xff]*[!-~\x80-\xff])?$/
+
 /** A platform that can't compute an HMAC lets nobody in. */
 const verified = <E>(check: Effect.Effect<boolean, E>): Effect.Effect<boolean> =>
   check.pipe(Effect.catch((cause) => Effect.as(Effect.logError("a credential could not be checked", cause), false)))
 
 /**
  * Whoever has the token may do everything, and says so in `Authorization: Bearer`. Health is answered to anyone, as it
- * says nothing of any run. Compared in constant time, by HMAC. Fails `WeakSecret` for a token of under 16 characters.
+ * says nothing of any run. Compared in constant time, by HMAC. Fails `WeakSecret` for a token of under 16 characters, and
+ * `UnsendableToken` for one with characters beyond Latin-1, control characters, or a space at either end.
  */
-export const layerBearer = (options: { readonly token: Redacted.Redacted }): Layer.Layer<Access, WeakSecret, Mac.Mac> =>
+export const layerBearer = (options: {
+  readonly token: Redacted.Redacted
+}): Layer.Layer<Access, WeakSecret | UnsendableToken, Mac.Mac> =>
   Layer.effect(
     Access,
     Effect.gen(function* () {
       const mac = yield* Mac.Mac
       const key = yield* keyOf(options.token)
+      if (!sendable.test(Redacted.value(options.token))) return yield* new UnsendableToken()
       const expected = yield* Effect.mapError(
         mac.sign(key, encoder.encode(Redacted.value(options.token))),
         () => new WeakSecret({ minimum: minimumLength }),

@@ -98,6 +98,23 @@ describe("a bearer token", () => {
       assert.strictEqual(error._tag, "WeakSecret")
     }),
   )
+
+  it.live("that no client can send is refused; one that is taken lets in", () =>
+    Effect.gen(function* () {
+      const start = "0123456789abcdef"
+      for (const text of ["ключ", "\u{1f511}", "a\nb", "a\tb", "\0", "\x7f", " "].map((odd) => start + odd)) {
+        const layer = Layer.provide(Access.layerBearer({ token: Redacted.make(text) }), mac)
+        const error = yield* Effect.flip(Effect.scoped(Layer.build(layer)))
+        assert.strictEqual(error._tag, "UnsendableToken", JSON.stringify(text))
+        assert.notInclude(error.message, start)
+      }
+      for (const text of ["~!=", " und mehr", "\xfc\xdf", "\xa0"].map((odd) => start + odd)) {
+        const server = yield* serve({ access: Access.layerBearer({ token: Redacted.make(text) }) })
+        const answer = yield* server.ask("/runs", { headers: { authorization: `Bearer ${text}` } })
+        assert.strictEqual(answer.status, 200, JSON.stringify(text))
+      }
+    }),
+  )
 })
 
 describe("a signed link", () => {
