@@ -218,8 +218,9 @@ export const make = Effect.fnUntraced(function* (
    * Waits until an ended stream is sent. One that has come to its end, or is too slow, is given time as long as its socket
    * takes something, until the server shuts down.
    */
-  const finish = ({ closing, outlet }: OpenStream) =>
+  const finish = (stream: OpenStream) =>
     Effect.suspend(() => {
+      const { closing, outlet } = stream
       if (outlet.isDone) return Effect.void
       const isPatient = closing === undefined || closing === "slow"
       const dropped = Effect.andThen(
@@ -331,31 +332,45 @@ export const make = Effect.fnUntraced(function* (
     return sent
   })
 
-  const follow = (stream: OpenStream, fiber: Fiber.Fiber<void, Problem.Refused>) =>
-    Effect.onExit(
-      Effect.flatMap(ended(fiber), (exit) => settle(stream, exit)),
-      (exit) =>
-        // The request is interrupted when its client goes, or when the app is taken down without having been drained.
-        Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-          ? tellShutdown(stream).pipe(Effect.andThen(finish(stream)), Effect.andThen(leave(stream)))
-          : leave(stream),
+  const follow = (stream: OpenStream, source: StreamOptions["source"]) =>
+    Metric.update(openStreams, streams.size).pipe(
+      Effect.andThen(
+        Effect.forkChild(
+          Effect.suspend(() => source(stream)),
+          { startImmediately: true },
+        ),
+      ),
+      Effect.flatMap((fiber) => {
+        stream.begun(fiber)
+        return Effect.flatMap(ended(fiber), (exit) => settle(stream, exit))
+      }),
     )
+
+  const leaveBy = (stream: OpenStream, exit: Exit.Exit<unknown, unknown>) =>
+    // The request is interrupted when its client goes, or when the app is taken down without having been drained.
+    Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+      ? tellShutdown(stream).pipe(Effect.andThen(finish(stream)), Effect.andThen(leave(stream)))
+      : leave(stream)
 
   // Each step is made in the one before: what waits as long as the stream is open then holds no more than its own.
   const serve = (request: HttpServerRequest, streaming: Streaming) =>
     Effect.suspend(() => {
-      const streamOptions = streaming.take()
-      const outlet = new Outlet(request)
-      const stream = new OpenStream(outlet, streamOptions, retry)
-      const refused = enter(stream)
-      if (refused !== undefined) return Effect.fail(refused)
-      outlet.onStuck(slow, () => stream.stuck())
-      return Metric.update(openStreams, streams.size).pipe(
-        Effect.andThen(Effect.forkChild(streamOptions.source(stream), { startImmediately: true })),
-        Effect.flatMap((fiber) => {
-          stream.begun(fiber)
-          return follow(stream, fiber)
+      let entered: OpenStream | undefined
+      return Effect.onExit(
+        // Enters where its leaving is certain, as it may be interrupted at any step.
+        Effect.suspend(() => {
+          const outlet = new Outlet(request)
+          // Nobody would be told that its client is gone, as that was told before.
+          if (!outlet.isOpen) return Effect.interrupt
+          const streamOptions = streaming.take()
+          const stream = new OpenStream(outlet, streamOptions, retry)
+          const refused = enter(stream)
+          if (refused !== undefined) return Effect.fail(refused)
+          entered = stream
+          outlet.onStuck(slow, () => stream.stuck())
+          return follow(stream, streamOptions.source)
         }),
+        (exit) => (entered === undefined ? Effect.void : leaveBy(entered, exit)),
       )
     })
 

@@ -1,11 +1,14 @@
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { assert, describe, it } from "@effect/vitest"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as HttpServer from "effect/http/HttpServer"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as Layer from "effect/Layer"
 import * as NetAddress from "effect/net/NetAddress"
+import * as Scope from "effect/Scope"
 import { createServer } from "node:http"
 import * as Chunk from "../src/internal/chunk.ts"
 import * as Streams from "../src/Streams.ts"
@@ -14,10 +17,14 @@ import { eventually, raw, responsesServed, said } from "./connections.ts"
 const head = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
 
 /** A server whose one stream is a single write, of much more than the buffers of the system take, and nothing after it. */
-const serveOneWrite = Effect.fnUntraced(function* (options: Omit<Streams.Options, "bounds">, length: number) {
+const serveOneWrite = Effect.fnUntraced(function* (
+  options: Omit<Streams.Options, "bounds">,
+  length: number,
+  slow: Duration.Input = "1 second",
+) {
   const streams = yield* Streams.make({
     ...options,
-    bounds: { streams: 10, streamsPerClient: 10, slow: "1 second" },
+    bounds: { streams: 10, streamsPerClient: 10, slow },
   })
   const handler = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
     Effect.orDie(
@@ -30,9 +37,11 @@ const serveOneWrite = Effect.fnUntraced(function* (options: Omit<Streams.Options
           source: (sink) => sink.chunk(Chunk.of("x".repeat(length))),
         }),
       ),
-    ),
+    ).pipe(Effect.interruptible),
   )
-  const context = yield* Layer.build(NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1" }))
+  const context = yield* Layer.build(
+    NodeHttpServer.layer(createServer, { port: 0, host: "127.0.0.1", gracefulShutdownTimeout: "10 millis" }),
+  )
   const server = Context.get(context, HttpServer.HttpServer)
   yield* server.serve(handler)
   return { streams, port: NetAddress.isInetAddress(server.address) ? server.address.port : 0 }
@@ -75,6 +84,21 @@ describe("a reader that is slow", () => {
       yield* eventually(() => Effect.map(server.streams.open, (open) => open === 1))
       yield* server.streams.drain
       yield* eventually(() => Effect.map(server.streams.open, (open) => open === 0))
+    }),
+  )
+
+  it.live("holds up no shutdown of an app that didn't drain its streams", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const server = yield* Scope.provide(
+        serveOneWrite({ heartbeat: "1 hour", closeGrace: "10 millis" }, 30_000_000, "1 hour"),
+        scope,
+      )
+      const socket = yield* raw(server, head)
+      socket.pause()
+      yield* eventually(() => Effect.map(server.streams.open, (open) => open === 1))
+      yield* Scope.close(scope, Exit.void)
+      assert.strictEqual(yield* server.streams.open, 0)
     }),
   )
 })

@@ -71,9 +71,14 @@ export const make = (
 
   const turn = (request: HttpServerRequest) =>
     Effect.suspend(() => {
-      const response = responseOf(request)
+      // `undefined` of another platform's requests.
+      const response: ServerResponse | undefined = responseOf(request)
+      if (response === undefined) return Effect.die(new Error("the routes work on Node's HTTP servers alone"))
+      // Nobody would be told that its client is gone, as that was told before.
+      if (response.destroyed) return Effect.interrupt
       if (response.socket !== null) return Effect.void
       const { socket } = response.req
+      if (socket.destroyed) return Effect.interrupt
       const count = (by: number) => {
         ahead.set(socket, (ahead.get(socket) ?? 0) + by)
       }
