@@ -3,6 +3,7 @@ import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequ
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as HttpServerRequest from "effect/http/HttpServerRequest"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as ProblemDetails from "effect/http/ProblemDetails"
@@ -160,16 +161,25 @@ export const make = (options: Options) => {
   const decide = (request: AccessRequest): Effect.Effect<Decision> => {
     const decision = deciding(request)
     if (isKnown(decision)) return decision
-    return decision.pipe(
-      Effect.timeoutOrElse({
-        duration: decideWithin,
-        orElse: () => Effect.as(Effect.logError("a right was not decided in time, so it is denied"), denied),
-      }),
-      Effect.catchCause((cause) =>
-        Effect.as(Effect.logError("a right could not be decided, so it is denied", cause), denied),
-      ),
+    return Effect.catchCause(inTime(decision), (cause) =>
+      Effect.as(Effect.logError("a right could not be decided, so it is denied", cause), denied),
     )
   }
+
+  /** A decision in a fiber of its own, as whoever can't wait any longer can't wait for the end of its interruption either. */
+  const inTime = (decision: Effect.Effect<Decision>): Effect.Effect<Decision> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(Effect.forkDetach(decision, { startImmediately: true }), (fiber) => {
+        const known = fiber.pollUnsafe()
+        if (known !== undefined) return known
+        return restore(
+          Effect.timeoutOrElse(Fiber.join(fiber), {
+            duration: decideWithin,
+            orElse: () => Effect.as(Effect.logError("a right was not decided in time, so it is denied"), denied),
+          }),
+        ).pipe(Effect.onExit(() => Effect.sync(() => fiber.interruptUnsafe())))
+      }),
+    )
 
   const permit = Effect.fnUntraced(function* (request: AccessRequest) {
     const decision = yield* decide(request)
