@@ -17,7 +17,16 @@ import type { StoreOptions } from "@throughline/core/StoreOptions"
 import { bounded, burst, nothingLeft, notHeldUp, shared } from "./internal/hubLawsApart.ts"
 import { anyPlace, caughtUp, refused, removed, trimmed, twoParts, typed } from "./internal/hubLawsPlaces.ts"
 import { leavesOut, notHoles, ownCursor, session } from "./internal/hubLawsSession.ts"
-import { atOnce, endArrives, leftAlone, mayNotWrite, outlasts, takenUp, willOnce } from "./internal/hubLawsTime.ts"
+import {
+  askedToLook,
+  atOnce,
+  endArrives,
+  leftAlone,
+  mayNotWrite,
+  outlasts,
+  takenUp,
+  willOnce,
+} from "./internal/hubLawsTime.ts"
 import { oldAnswers, whole } from "./internal/hubLawsWhole.ts"
 import type { Below } from "./internal/hubWorld.ts"
 import * as Law from "./Law.ts"
@@ -28,6 +37,7 @@ export type HubLaw = Law.Law<Below, StoreOptions>
 
 export {
   anyPlace,
+  askedToLook,
   atOnce,
   bounded,
   burst,
@@ -65,6 +75,7 @@ export const laws: ReadonlyArray<HubLaw> = [
   outlasts,
   removed,
   atOnce,
+  askedToLook,
   endArrives,
   takenUp,
   willOnce,

@@ -147,6 +147,11 @@ const mutants = [
     subject: over(overAdapter(() => ({ subscribe: () => Effect.succeed(Stream.never) }))),
   },
   {
+    bug: "leaves what it is asked to look at to its watchdog",
+    law: HubLaws.askedToLook.name,
+    subject: over(wrapped(() => ({ look: () => Effect.void }))),
+  },
+  {
     bug: "takes a gap for nothing",
     law: HubLaws.burst.name,
     subject: over(

@@ -62,6 +62,42 @@ export const atOnce: HubLaw = Law.make({
   }),
 })
 
+export const askedToLook: HubLaw = Law.make({
+  promise: 7,
+  name: "a run removed under its readers ends them as soon as the hub is asked to look, written again or not",
+  history: Arbitrary.all({
+    hub: Arbitrary.all({ pageEvents: Generator.int(1, 10), bufferEvents: Generator.int(8, 20) }),
+    stored: Generator.int(1, 12),
+    /** Events of the run that is written again, which no live frame tells of; 0: it isn't. */
+    again: Generator.int(0, 15),
+    readers: Generator.int(1, 4),
+  }),
+  enough: 30,
+  property: Effect.fnUntraced(function* ({ again, hub, readers, stored }) {
+    const store = yield* EventStore
+    const process = yield* World.start(World.calm, hub)
+    yield* World.write(process.adapter, runId, yield* World.steps(stored))
+    const seen = yield* Effect.replicateEffect(Reader.follow(process, runId, Reader.plain), readers)
+    const arrived = () => seen.every(({ caughtUp, envelopes }) => caughtUp.length === 1 && envelopes.length === stored)
+    yield* Law.holds(yield* World.atOnce(arrived), `the replay of ${stored} events took time`)
+    yield* Effect.orDie(store.remove(runId))
+    if (again > 0) yield* World.write(undefined, runId, yield* World.steps(again))
+    // Of a run that nobody watches there is nothing to look at.
+    yield* process.hub.look(World.runIdOf(1))
+    yield* process.hub.look(runId)
+    const ended = yield* World.atOnce(() =>
+      seen.every(({ end }) => typeof end !== "string" && end._tag === "RunRemoved"),
+    )
+    yield* Law.holds(ended, () => {
+      const ends = seen.map(({ end }) => (typeof end === "string" ? end : end._tag)).join(", ")
+      return `the hub was asked to look at a run that was removed, and its readers are ${ends}`
+    })
+    for (const [index, { envelopes }] of seen.entries()) {
+      yield* Law.same(`how many events reader ${index} saw`, envelopes.length, stored)
+    }
+  }),
+})
+
 export const endArrives: HubLaw = Law.make({
   promise: 7,
   name: "the end arrives within the watchdog's time even if every live message is lost or the live path is down",
