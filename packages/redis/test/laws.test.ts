@@ -38,4 +38,4 @@ const store =
   (options?: RedisEventStore.RedisStoreOptions): Layer.Layer<EventStore, unknown, Services> =>
     RedisEventStore.layer({ ...options, ...configured, clock: "client" }).pipe(Layer.provide(fresh))
 
-EventStoreLaws.suite("redis", store({ publish: true }))
+EventStoreLaws.suite("redis", store({ publish: true }), { slow: true })

@@ -29,10 +29,10 @@ export type StoreLaw = Law.Law<EventStore, StoreOptions>
 
 type History = ReadonlyArray<StoreHistory.Command>
 
-/** Bounds commands and their events together: half of the histories have more than 15 commands. */
-const historySize = 150
+/** What sizes grow to over the cases: all but the first few histories may have as many commands as there can be. */
+const historySize = 1000
 
-/** A history takes 2 ms on the memory store and 50 ms on a store in a file. */
+/** A history takes 2 ms on the memory store and 10 ms on a store in a file. */
 const historyRuns = 60
 
 /** A law about histories played on a store as it comes. */
@@ -41,6 +41,7 @@ const played = (spec: {
   readonly name: string
   readonly history: Arbitrary.Arbitrary<History>
   readonly runs?: number
+  readonly enough?: number
   readonly reaches?: Readonly<Record<string, number>>
 }): StoreLaw =>
   Law.make({
@@ -62,6 +63,7 @@ const playedWithin = (spec: {
   readonly history: Arbitrary.Arbitrary<History>
   readonly retention: Arbitrary.Arbitrary<number | undefined>
   readonly runs?: number
+  readonly enough?: number
   readonly reaches?: Readonly<Record<string, number>>
 }): StoreLaw => {
   return Law.make({
@@ -85,6 +87,7 @@ export const contiguous = played({
     [1, spoilt],
     [1, remove],
   ]),
+  enough: 25,
   reaches: { SeqConflict: 0.3, AppendFailed: 0.3, EventTooLarge: 0.06, "a run begun anew": 0.1 },
 })
 
@@ -98,6 +101,7 @@ export const durable = played({
     [1, remove],
     [1, wait],
   ]),
+  enough: 30,
   reaches: { "a page before the head": 0.4, "a removal": 0.2, "an end": 0.1 },
 })
 
@@ -111,6 +115,7 @@ export const listed = played({
     [1, remove],
     [2, wait],
   ]),
+  enough: 25,
   reaches: { "a second page of runs": 0.05 },
 })
 
@@ -124,6 +129,7 @@ export const checksInOrder = played({
     [1, remove],
   ]),
   runs: 100,
+  enough: 40,
   reaches: {
     ProducerFenced: 0.07,
     "a repeat": 0.2,
@@ -147,6 +153,7 @@ export const oneEnd = played({
     [1, renew],
     [3, read],
   ]),
+  enough: 25,
   reaches: { "an end": 0.5, RunEnded: 0.4, "a repeat": 0.01 },
 })
 
@@ -189,6 +196,7 @@ export const truncated = playedWithin({
     [1, appendWill],
     [1, wait],
   ]),
+  enough: 40,
   reaches: { trimming: 0.3, HistoryTruncated: 0.1, "a repeat": 0.06 },
 })
 
@@ -202,6 +210,7 @@ export const bounded = playedWithin({
     [3, spoilt],
     [4, read],
   ]),
+  enough: 30,
   reaches: { EventTooLarge: 0.4, AppendFailed: 0.4, "a page before the head": 0.4 },
 })
 
@@ -214,6 +223,7 @@ export const cursors = played({
     [8, read],
     [2, remove],
   ]),
+  enough: 30,
   reaches: { CursorStale: 0.4, CursorAhead: 0.25, InvalidCursor: 0.15, "a removal": 0.3 },
 })
 
