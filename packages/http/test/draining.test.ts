@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Redacted from "effect/Redacted"
 import * as Scope from "effect/Scope"
 import * as Access from "../src/Access.ts"
+import { raw, said } from "./connections.ts"
 import { delta, problemOf, type RequestOptions, serve, started } from "./serving.ts"
 
 const runId = RunId.make("r1")
@@ -97,6 +98,21 @@ describe("a request under way when the server shuts down", () => {
       const { headers: answered, status } = yield* Fiber.join(answer)
       assert.deepStrictEqual([status, answered.connection], [200, "close"])
       yield* Fiber.join(closing)
+      assert.strictEqual((yield* server.store.head(runId)).lastSeq, 1)
+    }),
+  )
+
+  it.live("is its connection's last: what was sent ahead behind it isn't done", () =>
+    Effect.gen(function* () {
+      const { asked, backend, goOn } = yield* slowly("append")
+      const server = yield* serve({ backend })
+      const { body } = posted
+      const post = `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`
+      const answers = yield* Effect.forkChild(Effect.flatMap(raw(server, post + post), said))
+      yield* Deferred.await(asked)
+      yield* server.streams.drain
+      yield* Deferred.succeed(goOn, undefined)
+      assert.strictEqual((yield* Fiber.join(answers)).split("HTTP/1.1 200").length, 2)
       assert.strictEqual((yield* server.store.head(runId)).lastSeq, 1)
     }),
   )
