@@ -1,5 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
+import * as Throughline from "@throughline/core/Throughline"
 import * as Effect from "effect/Effect"
+import * as HttpRouter from "effect/http/HttpRouter"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import { inspect } from "node:util"
+import * as Access from "../src/Access.ts"
+import * as Routes from "../src/Routes.ts"
 import { mounted } from "./mounted.ts"
 import { ask, problemOf } from "./serving.ts"
 
@@ -35,3 +42,21 @@ describe("mounted in an app", () => {
     )
   }
 })
+
+it.live("on another platform than Node's the routes say in the log why they can't work", () =>
+  Effect.gen(function* () {
+    const logged: Array<unknown> = []
+    const logger = Logger.make<unknown, void>(({ message }) => void logged.push(message))
+    const app = Routes.layer().pipe(
+      Layer.provide(Throughline.layerMemory()),
+      Layer.provide(Layer.succeed(Access.Access, { decide: () => Effect.succeed(Access.allowed) })),
+    )
+    const { dispose, handler } = HttpRouter.toWebHandler(Layer.provideMerge(app, Logger.layer([logger])), {
+      disableLogger: true,
+    })
+    const response = yield* Effect.promise(() => handler(new Request("http://127.0.0.1/runs")))
+    assert.strictEqual(response.status, 500)
+    assert.match(inspect(logged), /work on Node's HTTP servers alone/)
+    yield* Effect.promise(dispose)
+  }),
+)
