@@ -36,13 +36,17 @@ const long = of([
   [1, remove],
 ])
 
+/** What sizes grow to over the cases: all but the first few histories may have as many commands as there can be. */
+const historySize = 1000
+
 /** Promise 1. */
 export const ordered: ArchiveLaw = Law.make({
   promise: 1,
   name: "a replay is every stored event of its filter, in the order of writing, by rising positions, then a checkpoint",
   history: Arbitrary.all({ commands: written, filter: ArchiveReplay.filter }),
-  size: 150,
+  size: historySize,
   runs: 50,
+  enough: 20,
   reaches: { "a removal": 0.2, "an event": 0.4, "an event left out": 0.2 },
   property: Effect.fnUntraced(function* ({ commands, filter }, reach) {
     const world = StorePlayer.makeWorld(undefined, reach)
@@ -58,8 +62,9 @@ export const resumed: ArchiveLaw = Law.make({
   promise: 6,
   name: "what a replay gave up to any cursor, and what resuming there gives, is the whole replay",
   history: Arbitrary.all({ before: written, after: written, filter: ArchiveReplay.filter }),
-  size: 100,
+  size: historySize,
   runs: 30,
+  enough: 12,
   reaches: { "an event after the checkpoint": 0.2 },
   property: Effect.fnUntraced(function* ({ after, before, filter }, reach) {
     const world = StorePlayer.makeWorld(undefined, reach)
@@ -78,9 +83,9 @@ export const checkpointed: ArchiveLaw = Law.make({
   promise: 6,
   name: "the checkpoint of a replay moves on where nothing matches",
   history: Arbitrary.all({ commands: written, more: Generator.int(1, 5) }),
-  size: 60,
+  size: historySize,
   runs: 40,
-  enough: 20,
+  enough: 15,
   property: Effect.fnUntraced(function* ({ commands, more }, reach) {
     const world = StorePlayer.makeWorld(undefined, reach)
     yield* StorePlayer.play(world, commands)
@@ -106,8 +111,9 @@ export const truncated: ArchiveLaw = Law.make({
     filter: ArchiveReplay.filter,
     eventsPerRun: Generator.int(1, 5),
   }),
-  size: 100,
+  size: historySize,
   runs: 50,
+  enough: 20,
   options: ({ eventsPerRun }) => ({ retention: { eventsPerRun } }),
   reaches: { trimming: 0.4, "a truncated run": 0.12, "an event between": 0.03 },
   property: Effect.fnUntraced(function* ({ after, before, eventsPerRun, filter }, reach) {
@@ -207,7 +213,9 @@ export const trimmedMeanwhile: ArchiveLaw = Law.make({
     before: Generator.int(2, 8),
     meanwhile: Arbitrary.array(Generator.int(0, 2), { minLength: 1, maxLength: 30 }),
   }),
+  size: historySize,
   runs: 60,
+  enough: 20,
   options: ({ eventsPerRun }) => ({ bounds: { maxPageEvents: 2 }, retention: { eventsPerRun } }),
   property: Effect.fnUntraced(function* ({ before, meanwhile }) {
     const store = yield* EventStore
@@ -250,9 +258,9 @@ export const scoped: ArchiveLaw = Law.make({
   promise: 11,
   name: "a cursor resumes only the filter it was cut for, however that filter is written",
   history: Arbitrary.all({ commands: written, cut: ArchiveReplay.filter, used: ArchiveReplay.filter }),
-  size: 40,
+  size: historySize,
   runs: 60,
-  enough: 30,
+  enough: 20,
   reaches: { CursorScopeMismatch: 0.3 },
   property: Effect.fnUntraced(function* ({ commands, cut, used }, reach) {
     const world = StorePlayer.makeWorld(undefined, reach)
@@ -276,9 +284,9 @@ export const unaltered: ArchiveLaw = Law.make({
     filter: ArchiveReplay.filter,
     alterations: Arbitrary.array(ArchiveReplay.alteration, { minLength: 1, maxLength: 20 }),
   }),
-  size: 60,
+  size: historySize,
   runs: 60,
-  enough: 30,
+  enough: 20,
   property: Effect.fnUntraced(function* ({ alterations, filter }, reach) {
     const world = StorePlayer.makeWorld(undefined, reach)
     yield* StorePlayer.append(world, StorePlayer.requestFor(world, 0))
