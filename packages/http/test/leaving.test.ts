@@ -25,7 +25,7 @@ const lonely = () => {
   const socket = new Socket()
   const response = new ServerResponse(new IncomingMessage(socket))
   response.assignSocket(socket)
-  // oxlint-disable-next-line no-unsafe-type-assertion -- all that streams ask of a request
+  // All that streams ask of a request.
   return { response, request: { response } as unknown as HttpServerRequest }
 }
 
