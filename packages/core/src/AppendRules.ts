@@ -480,9 +480,9 @@ export const framesOf = (
   generation: string,
   firstPosition: number | undefined,
 ): ReadonlyArray<Frame> =>
-  envelopes.map((envelope, index) => ({
-    _tag: "Frame",
-    envelope,
-    cursor: Cursor.run(envelope.seq, generation),
-    ...(firstPosition === undefined ? undefined : { position: firstPosition + index }),
-  }))
+  envelopes.map((envelope, index) => {
+    const cursor = Cursor.run(envelope.seq, generation)
+    return firstPosition === undefined
+      ? { _tag: "Frame", envelope, cursor }
+      : { _tag: "Frame", envelope, cursor, position: firstPosition + index }
+  })

@@ -20,7 +20,9 @@ export const run = <A, E, E2>(
     // Suspended, so that what the stream was made of is gone once it is read.
     Effect.suspend(() =>
       Effect.flatMap(Channel.toPullScoped(Stream.toChannel(stream), scope), (pull) => {
-        const rest: Pull.Pull<never, E | E2> = Effect.flatMap(pull, (items) => Effect.flatMap(take(items), () => rest))
+        const rest: Pull.Pull<never, E | E2> = Effect.flatMap(pull, (items) =>
+          Effect.flatMapEager(take(items), () => rest),
+        )
         return Effect.catchCause(rest, ended)
       }),
     ),

@@ -101,7 +101,9 @@ export class LiveFrames {
     const known = this.#slices.get(first)
     if (known !== undefined && known.last === last && known.count === events.length) return known.chunk
     let text = ""
-    for (const event of events) text += this.#frame(event)
+    // One alone, as most live events come, is hardly anybody's in another slice.
+    if (events.length === 1) text = frameOf(events[0]!)
+    else for (const event of events) text += this.#frame(event)
     const chunk = Chunk.of(text)
     this.#slices.set(first, { last, count: events.length, chunk })
     return chunk
