@@ -119,8 +119,10 @@ const commands = {
   /** Writes frames, each with the time of its write in its text. */
   tick: async (count: number, apart: Apart) => {
     const { next } = await clockwork
+    let turn = next(apart)
     for (const { cursor, envelope } of makeFrames(count, () => "progress")) {
-      await next(apart)
+      await turn
+      turn = next(apart)
       await writeAll(Buffer.from(frameOf(cursor, Envelope.toJson({ ...envelope, event: textAt(now()) }))))
     }
   },

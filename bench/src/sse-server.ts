@@ -78,8 +78,11 @@ const commands = {
         const events = yield* Effect.forEach(Array.from({ length: count }), () => encode(""))
         const append = yield* appender(run)
         const { next } = yield* Effect.promise(() => clockwork)
+        let turn = next(apart)
         for (const event of events) {
-          yield* Effect.promise(() => next(apart))
+          yield* Effect.promise(() => turn)
+          // What gives the pace is no part of an append: it is there before, as the source of events is.
+          turn = next(apart)
           yield* append({ ...event, event: textAt(now()) })
         }
       }),
