@@ -189,7 +189,7 @@ Mutant.suite("HTTP", HttpLaws.laws, [
         : asked,
     ],
   }),
-  hanging("leaves the first event of each run out of its session", HttpLaws.session, "events of", {
+  hanging("leaves the first event of each run out of its session", HttpLaws.session, "in 1000 ms", {
     frames: (asked) => (frame) => (isSession(asked) && frame.includes('"seq":1,') ? [] : [frame]),
   }),
   hanging("never says that a session has caught up", HttpLaws.session, "caught up", {
