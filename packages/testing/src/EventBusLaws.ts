@@ -381,7 +381,7 @@ export const terminals: BusLaw = Law.make({
   size: 100,
   options: ({ ringFrames }) => ({ ringFrames }),
   runs: 200,
-  enough: 100,
+  enough: 60,
   reaches: { "a loss": 0.2, SubscriberOverflow: 0.05, TerminalOverflow: 0.05, "no failure": 0.3 },
   property: Effect.fnUntraced(function* ({ capacity, phases, policy, reserve, to }, reach) {
     const world = yield* BusWorld.makeWorld

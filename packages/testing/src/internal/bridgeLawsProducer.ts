@@ -269,7 +269,7 @@ export const conserved: Law.Law<World.Below> = Law.make({
   }),
   size: 120,
   runs: 120,
-  enough: 60,
+  enough: 40,
   reaches: {
     AppendFailed: 0.1,
     EventTooLarge: 0.3,

@@ -125,7 +125,7 @@ export const session: HubLaw = Law.make({
     ),
   }),
   runs: 200,
-  enough: 100,
+  enough: 50,
   reaches: { "a reader that came back": 0.2, "events of two runs": 0.2, "a lost message": 0.2 },
   property: Effect.fnUntraced(function* ({ hub, producers, readers, trouble }, reach) {
     const process = yield* World.start(trouble, hub)

@@ -114,7 +114,7 @@ export const endArrives: HubLaw = Law.make({
     waits: Arbitrary.array(Generator.int(0, 20_000), { maxLength: 4 }),
     readers: Arbitrary.array(Generator.int(0, 10_000), { minLength: 1, maxLength: 3 }),
   }),
-  enough: 60,
+  enough: 40,
   property: Effect.fnUntraced(function* ({ from, how, readers, waits, watchdog }) {
     const process = yield* World.start(deadPath(how, from), { watchdog: watchdog * 1000 })
     const seen = yield* Effect.forEach(readers, (joins) => Reader.follow(process, runId, { ...Reader.plain, joins }))
